@@ -83,6 +83,7 @@ pub trait Disk {
 }
 
 /// An open file. Dropping it closes it; operations under way finish first.
+#[expect(clippy::len_without_is_empty, reason = "the length of a file is asked of the system, not of a collection")]
 pub trait File {
     /// Writes all of `data` at `offset`. Both are multiples of [`BLOCK_BYTES`], and `data` starts at an address that is
     /// too (it is a slice of a [`crate::buffer::AppendBuffer`] or [`AlignedBuffer`]). The bytes stay readable by
