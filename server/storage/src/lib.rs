@@ -1,4 +1,24 @@
 //! The log: segments, recovery and retention over a small [`disk::Disk`] trait. Knows no network.
+//!
+//! A core opens one [`Storage`] and, on it, any number of [`Partition`]s (message batches) and [`RecordLog`]s (the server's
+//! own metadata). Everything is single-threaded and stays on that core. An append is synchronous and cheap; what it is
+//! waiting for afterwards is a [`Ticket`].
 
 pub mod buffer;
+pub mod config;
 pub mod disk;
+pub mod errors;
+pub mod partition;
+pub mod record_log;
+pub mod storage;
+
+pub use config::{Durability, PartitionConfig, PartitionIdentity};
+pub use errors::{AppendError, AppendLost, MaintainError, OpenError, ReadError, ReadOnlyReason, Truncated};
+pub use partition::{
+    Append, Loss, OpenReport, Partition, PartitionStatus, ProgressSink, ReadBatches, Ticket, TicketState, TimedOffset,
+    Watch, Watermarks,
+};
+pub use record_log::{Record, RecordLog, Replay};
+pub use storage::{
+    Clock, FatalError, FatalHook, Spawn, Storage, StorageLimits, StorageOptions, StorageStatus, TokioSpawn,
+};
