@@ -1,3 +1,41 @@
-//! Placeholder.
+//! Repository tasks: `cargo xtask` lists them. Logic of tasks lives here in Rust, one file per task; `.ci/run` only installs tools and calls `test`.
 
-fn main() {}
+mod test;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart
+  tidy            the rules of this code base that a program can check
+  codegen         write the generated code and tables from protocol-spec/messages.toml and errors.toml
+  codegen --check fail if they are stale
+";
+
+#[expect(clippy::print_stderr, reason = "a command line tool speaks on standard error")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test", phases @ ..] => test::run(phases),
+        ["tidy"] => tidy::run(),
+        [] | ["help" | "--help" | "-h"] => {
+            eprint!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("xtask: unknown command: {}\n\n{USAGE}", words.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `cargo xtask test`: every check of the repository in phases, with the minutes each took and one count at the end.
+//! A phase that fails does not stop the others: one run shows all that is wrong.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::tree;
+
+/// Passed and failed tests of a phase.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+impl Count {
+    /// A phase that is one check.
+    fn one(passed: bool) -> Count {
+        if passed { Count { passed: 1, failed: 0 } } else { Count { passed: 0, failed: 1 } }
+    }
+}
+
+type Phase = (&'static str, fn() -> anyhow::Result<Count>);
+
+/// In order of what fails fastest.
+const PHASES: &[Phase] =
+    &[("fmt", fmt), ("tidy", tidy), ("clippy", clippy), ("rust", rust), ("docs", docs), ("quickstart", quickstart)];
+
+#[expect(clippy::print_stdout, reason = "the report of a command line tool")]
+pub(crate) fn run(wanted: &[&str]) -> anyhow::Result<()> {
+    if let Some(unknown) = wanted.iter().find(|wanted| !PHASES.iter().any(|(name, _)| name == *wanted)) {
+        bail!("no phase named {unknown}; there are: {}", PHASES.map_names());
+    }
+    let mut total = Count::default();
+    let mut rows = Vec::new();
+    for (name, phase) in PHASES.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name)) {
+        println!("\n== {name}");
+        let started = now();
+        let count = phase().unwrap_or_else(|error| {
+            println!("{name}: {error:#}");
+            Count::one(false)
+        });
+        rows.push(format!(
+            "{name:<12} {:>6.1} min  {:>5} passed  {:>3} failed",
+            minutes_since(started),
+            count.passed,
+            count.failed
+        ));
+        total.passed += count.passed;
+        total.failed += count.failed;
+    }
+    println!("\n{}\n\n{} passed, {} failed", rows.join("\n"), total.passed, total.failed);
+    std::io::stdout().flush()?;
+    if total.failed > 0 {
+        bail!("{} failed", total.failed);
+    }
+    Ok(())
+}
+
+trait MapNames {
+    fn map_names(&self) -> String;
+}
+
+impl MapNames for [Phase] {
+    fn map_names(&self) -> String {
+        self.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a task reports how long it took; nothing here is simulated")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn minutes_since(started: std::time::Instant) -> f64 {
+    started.elapsed().as_secs_f64() / 60.0
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments).current_dir(tree::root());
+    command
+}
+
+fn fmt() -> anyhow::Result<Count> {
+    Ok(Count::one(cargo(&["fmt", "--all", "--check"]).status().context("cargo fmt")?.success()))
+}
+
+fn tidy() -> anyhow::Result<Count> {
+    crate::tidy::check().map(|(passed, failed)| Count { passed, failed })
+}
+
+fn clippy() -> anyhow::Result<Count> {
+    let status = cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).status()?;
+    Ok(Count::one(status.success()))
+}
+
+/// The command line's tests run the real server: its binary is built before them.
+fn rust() -> anyhow::Result<Count> {
+    if !cargo(&["build", "--locked", "-p", "levada-server", "-p", "levada-cli"]).status()?.success() {
+        bail!("the server and the command line do not build");
+    }
+    counted(&mut cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]))
+}
+
+fn docs() -> anyhow::Result<Count> {
+    let mut command = cargo(&["doc", "--workspace", "--locked", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    Ok(Count::one(command.status()?.success()))
+}
+
+/// Runs the README's and the quick start's commands as a newcomer would: see `quickstart.rs` of the command line's tests.
+fn quickstart() -> anyhow::Result<Count> {
+    if !cargo(&["build", "--release", "--locked", "-p", "levada-server", "-p", "levada-cli"]).status()?.success() {
+        bail!("the release build fails");
+    }
+    counted(&mut cargo(&["test", "--release", "--locked", "-p", "levada-server", "--test", "kill9"]))
+}
+
+/// Runs a cargo test command, passing its output on and adding up its result lines.
+#[expect(clippy::print_stdout, reason = "the tests' own output passes through")]
+fn counted(command: &mut Command) -> anyhow::Result<Count> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test")?;
+    let output = child.stdout.take().expect("standard output was piped");
+    let mut count = Count::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some((passed, failed)) = result_line(&line) {
+            count.passed += passed;
+            count.failed += failed;
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        count.failed += 1;
+    }
+    if count.passed + count.failed == 0 {
+        bail!("no test ran");
+    }
+    Ok(count)
+}
+
+/// `test result: ok. 12 passed; 0 failed; …` as numbers.
+fn result_line(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let (_, rest) = rest.split_once(". ")?;
+    let mut parts = rest.split("; ");
+    let passed = parts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    let failed = parts.next()?.strip_suffix(" failed")?.parse().ok()?;
+    Some((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::result_line;
+
+    #[test]
+    fn result_lines_are_counted_and_others_are_not() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.10s";
+        assert_eq!(result_line(line), Some((12, 3)));
+        assert_eq!(result_line("running 5 tests"), None);
+        assert_eq!(result_line("test result: odd"), None);
+    }
+}
