@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Levada's wire protocol: messages, batches, and the machines of both ends of a connection, without I/O.
+//!
+//! `spec.md` beside this crate is the protocol in prose; this is its Rust form. Nothing here is async, opens a socket, reads
+//! a clock or knows a log: bytes, times and commands go in; bytes to send, events and deadlines come out.
+
+pub mod errors;
+pub mod frame;
+mod generated;
+pub mod messages;
+pub mod names;
+mod wire;
+
+pub use errors::{ErrorClass, ErrorCode, MaybeApplied};
+pub use generated::limits;
+pub use messages::{Call, DecodeError, Kind, Message, Reply, Request, ServerFrame};

@@ -1,5 +1,6 @@
 //! Repository tasks: `cargo xtask` lists them. Logic of tasks lives here in Rust, one file per task; `.ci/run` only installs tools and calls `test`.
 
+mod codegen;
 mod test;
 mod tidy;
 mod tree;
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test", phases @ ..] => test::run(phases),
         ["tidy"] => tidy::run(),
+        ["codegen"] => codegen::run(&tree::root(), false),
+        ["codegen", "--check"] => codegen::run(&tree::root(), true),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");
             return ExitCode::SUCCESS;
