@@ -3,8 +3,14 @@
 //! Four implementations pass the same tests: io_uring and a thread pool (both O_DIRECT), a buffered fallback for file
 //! systems without O_DIRECT, and a crash model for simulation (`crash`). A `Disk` belongs to one core and is not `Send`.
 //!
+//! Paths are relative to the disk's directory and cannot leave it: `..`, absolute paths and symbolic links are refused.
+//! An operation starts when its method is called, not when its future is first polled; dropping the future detaches it and
+//! the operation still completes. Errors of the system keep their `raw_os_error`.
+//!
 //! Rules every caller keeps: a write's offset and length are multiples of [`BLOCK_BYTES`]; a file is written by one
 //! owner; after a failed write or sync that says `EIO`, nothing more is asked of that descriptor.
+
+pub mod fault;
 
 use std::future::Future;
 use std::io;
@@ -103,4 +109,19 @@ pub trait File {
     fn len(&self) -> LocalFuture<'_, io::Result<u64>>;
     /// The path it was opened by, for messages.
     fn path(&self) -> PathBuf;
+}
+
+/// Refuses a write that direct I/O could not do, on every backend alike.
+pub(crate) fn check_write(data: &Bytes, offset: u64) -> io::Result<()> {
+    let aligned = data.len().is_multiple_of(BLOCK_BYTES)
+        && offset.is_multiple_of(BLOCK_BYTES as u64)
+        && data.as_ptr().addr().is_multiple_of(BLOCK_BYTES)
+        && offset.checked_add(data.len() as u64).is_some_and(|end| i64::try_from(end).is_ok());
+    if aligned { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
+}
+
+/// Refuses a read that direct I/O could not do, on every backend alike.
+pub(crate) fn check_read(offset: u64) -> io::Result<()> {
+    let aligned = offset.is_multiple_of(BLOCK_BYTES as u64) && i64::try_from(offset).is_ok();
+    if aligned { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
 }

@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod config;
+pub mod crash;
 pub mod disk;
 pub mod errors;
 pub mod partition;
