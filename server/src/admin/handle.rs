@@ -1,0 +1,103 @@
+//! The way from a connection to the owner of metadata on the control thread.
+
+use levada_protocol::ErrorCode;
+use levada_protocol::messages::*;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::auth::Principal;
+use crate::failure::Failure;
+
+macro_rules! admin_replies {
+    ($($name:ident),* $(,)?) => {
+        /// The answer to a request that is not about messages.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum AdminReply {
+            $(#[doc = concat!("[`levada_protocol::messages::", stringify!($name), "`].")] $name($name),)*
+        }
+
+        impl AdminReply {
+            /// Kind of its frame.
+            #[must_use]
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$name(_) => $name::KIND,)* }
+            }
+
+            /// Appends its control part.
+            pub fn encode(&self, out: &mut bytes::BytesMut) {
+                match self { $(Self::$name(reply) => reply.encode(out),)* }
+            }
+        }
+
+        $(impl From<$name> for AdminReply {
+            fn from(reply: $name) -> Self {
+                Self::$name(reply)
+            }
+        })*
+    };
+}
+
+admin_replies!(
+    StreamCreated,
+    StreamDeleted,
+    Streams,
+    StreamDescribed,
+    TopicCreated,
+    TopicAltered,
+    TopicDeleted,
+    TopicPurged,
+    Topics,
+    TopicDescribed,
+    UserCreated,
+    UserAltered,
+    UserDeleted,
+    Users,
+    UserDescribed,
+    TokenCreated,
+    TokenDeleted,
+    Tokens,
+    ServerStatus,
+    ProducerOpened,
+);
+
+/// Messages to the owner of metadata.
+#[derive(Debug)]
+pub enum AdminMessage {
+    /// A request of a connection.
+    Request {
+        /// Who asks; already authorised.
+        principal: Principal,
+        /// What.
+        request: Box<Request>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<AdminReply, Failure>>,
+    },
+}
+
+/// Sends requests to the owner of metadata. Any core may hold one.
+#[derive(Clone, Debug)]
+pub struct AdminHandle {
+    inbox: mpsc::Sender<AdminMessage>,
+}
+
+impl AdminHandle {
+    /// The other end of `inbox`.
+    #[must_use]
+    pub fn new(inbox: mpsc::Sender<AdminMessage>) -> Self {
+        Self { inbox }
+    }
+
+    /// Carries out a request that [`crate::admin::authorize`] has let through. A change is answered when it is durable and
+    /// every core has installed it.
+    ///
+    /// # Errors
+    /// Whatever the request says; `OVERLOADED` when too many wait, `UNKNOWN_KIND` for requests about messages.
+    pub async fn handle(&self, principal: Principal, request: Request) -> Result<AdminReply, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let message = AdminMessage::Request { principal, request: Box::new(request), reply };
+        self.inbox.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::new(ErrorCode::Overloaded),
+            mpsc::error::TrySendError::Closed(_) => Failure::new(ErrorCode::ShuttingDown),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Failure::new(ErrorCode::ShuttingDown)))
+    }
+}

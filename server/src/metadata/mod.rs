@@ -1,0 +1,13 @@
+//! Streams, topics, users and tokens: an event-sourced log with one owner, published as immutable snapshots.
+//!
+//! [`event`] is what can happen, [`state`] what it does, [`snapshot`] what the cores see. Knows no network and no wire type.
+
+pub mod codec;
+pub mod event;
+pub mod model;
+pub mod snapshot;
+pub mod state;
+
+pub use model::{Compression, Role, TopicOptions};
+pub use snapshot::{Layout, Snapshot};
+pub use state::State;

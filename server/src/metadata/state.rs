@@ -1,0 +1,349 @@
+//! The state of metadata and the one function that changes it: `apply(state, event)`, pure and total over possible histories.
+//!
+//! Invariants: ids only grow and are never reused; names are unique in their scope; a deleted topic stays as a tombstone
+//! until its files are gone. An event that breaks one is refused: the log is damaged or the owner has a defect.
+//! Entries are shared, so a published snapshot costs a copy of the tables, not of what is in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::metadata::codec::{CodecError, Input, Stored};
+use crate::metadata::event::Event;
+use crate::metadata::model::{ProducerEpoch, Stream, Token, Topic, User};
+
+/// Epochs of producers older than this are forgotten: their state in the partitions has expired too.
+const PRODUCER_EPOCH_KEPT_US: i64 = 8 * 24 * 3600 * 1_000_000;
+const SNAPSHOT_VERSION: u16 = 1;
+
+/// All metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Random identity of the data directory; 0 before it is born.
+    pub cluster_id: u128,
+    /// This node; 0 before the directory is born.
+    pub node_id: u32,
+    /// Formats the directory may be written with.
+    pub format_level: u32,
+    /// Streams by id.
+    pub streams: BTreeMap<u32, Arc<Stream>>,
+    /// Topics by id.
+    pub topics: BTreeMap<u32, Arc<Topic>>,
+    /// Users by id.
+    pub users: BTreeMap<u32, Arc<User>>,
+    /// Tokens by id.
+    pub tokens: BTreeMap<u32, Arc<Token>>,
+    /// Deleted topics whose files may still be there.
+    pub tombstones: BTreeSet<u32>,
+    /// Producers that took further epochs, by id.
+    pub producer_epochs: BTreeMap<u64, ProducerEpoch>,
+    /// Id of the next stream.
+    pub next_stream_id: u32,
+    /// Id of the next topic.
+    pub next_topic_id: u32,
+    /// Id of the next user.
+    pub next_user_id: u32,
+    /// Id of the next token.
+    pub next_token_id: u32,
+    /// First producer id that was never given out.
+    pub next_producer_id: u64,
+    stream_names: BTreeMap<String, u32>,
+    topic_names: BTreeMap<u32, BTreeMap<String, u32>>,
+    user_names: BTreeMap<String, u32>,
+    token_digests: BTreeMap<[u8; 32], u32>,
+}
+
+/// An event that cannot follow the state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the event contradicts the state before it: {0}")]
+pub struct Contradiction(pub String);
+
+impl State {
+    /// Applies one event.
+    ///
+    /// # Errors
+    /// When the event cannot have happened in this state; the state is unchanged then.
+    #[expect(clippy::too_many_lines, reason = "one flat table: what each event does")]
+    pub fn apply(&mut self, event: &Event) -> Result<(), Contradiction> {
+        match event {
+            Event::ClusterBorn(born) => {
+                ensure(self.cluster_id == 0 && born.cluster_id != 0, || "born twice".into())?;
+                self.cluster_id = born.cluster_id;
+                self.node_id = born.node_id;
+                self.format_level = born.format_level;
+                self.next_stream_id = 1;
+                self.next_topic_id = 1;
+                self.next_user_id = 1;
+                self.next_token_id = 1;
+                self.next_producer_id = 1;
+            }
+            Event::FormatLevelRaised(raised) => {
+                ensure(self.format_level < raised.format_level, || "format level not raised".into())?;
+                self.format_level = raised.format_level;
+            }
+            Event::StreamCreated(created) => {
+                ensure(self.next_stream_id <= created.stream_id, || format!("stream id {} reused", created.stream_id))?;
+                ensure(!self.stream_names.contains_key(&created.name), || format!("stream {} exists", created.name))?;
+                self.next_stream_id = created.stream_id + 1;
+                self.insert_stream(Stream {
+                    stream_id: created.stream_id,
+                    name: created.name.clone(),
+                    created_at_us: created.at_us,
+                });
+            }
+            Event::StreamDeleted(deleted) => {
+                ensure(self.topics_of(deleted.stream_id).next().is_none(), || "stream has topics".into())?;
+                let stream = self.streams.remove(&deleted.stream_id);
+                let stream = stream.ok_or_else(|| Contradiction(format!("no stream {}", deleted.stream_id)))?;
+                self.stream_names.remove(&stream.name);
+                self.topic_names.remove(&deleted.stream_id);
+            }
+            Event::TopicCreated(created) => {
+                ensure(self.next_topic_id <= created.topic_id, || format!("topic id {} reused", created.topic_id))?;
+                ensure(self.streams.contains_key(&created.stream_id), || format!("no stream {}", created.stream_id))?;
+                let taken = self.topic_id(created.stream_id, &created.name).is_some();
+                ensure(!taken, || format!("topic {} exists", created.name))?;
+                self.next_topic_id = created.topic_id + 1;
+                self.insert_topic(Topic {
+                    topic_id: created.topic_id,
+                    stream_id: created.stream_id,
+                    name: created.name.clone(),
+                    options: created.options.clone(),
+                    created_at_us: created.at_us,
+                });
+            }
+            Event::TopicAltered(altered) => {
+                let topic = self.topics.get_mut(&altered.topic_id);
+                let topic = topic.ok_or_else(|| Contradiction(format!("no topic {}", altered.topic_id)))?;
+                let grows = topic.options.partition_count <= altered.options.partition_count;
+                ensure(grows, || format!("topic {} lost partitions", altered.topic_id))?;
+                Arc::make_mut(topic).options = altered.options.clone();
+            }
+            Event::TopicDeleted(deleted) => {
+                let topic = self.topics.remove(&deleted.topic_id);
+                let topic = topic.ok_or_else(|| Contradiction(format!("no topic {}", deleted.topic_id)))?;
+                if let Some(names) = self.topic_names.get_mut(&topic.stream_id) {
+                    names.remove(&topic.name);
+                }
+                self.tombstones.insert(deleted.topic_id);
+            }
+            Event::TopicRemoved(removed) => {
+                let known = self.tombstones.remove(&removed.topic_id);
+                ensure(known, || format!("topic {} was not deleted", removed.topic_id))?;
+            }
+            Event::UserCreated(created) => {
+                ensure(self.next_user_id <= created.user_id, || format!("user id {} reused", created.user_id))?;
+                ensure(!self.user_names.contains_key(&created.name), || format!("user {} exists", created.name))?;
+                self.next_user_id = created.user_id + 1;
+                self.insert_user(User {
+                    user_id: created.user_id,
+                    name: created.name.clone(),
+                    role: created.role,
+                    password_hash: created.password_hash.clone(),
+                    password_version: 1,
+                    created_at_us: created.at_us,
+                });
+            }
+            Event::UserAltered(altered) => {
+                let user = self.users.get_mut(&altered.user_id);
+                let user = user.ok_or_else(|| Contradiction(format!("no user {}", altered.user_id)))?;
+                let user = Arc::make_mut(user);
+                if let Some(hash) = &altered.password_hash {
+                    user.password_hash.clone_from(hash);
+                    user.password_version += 1;
+                }
+                user.role = altered.role.unwrap_or(user.role);
+            }
+            Event::UserDeleted(deleted) => {
+                let user = self.users.remove(&deleted.user_id);
+                let user = user.ok_or_else(|| Contradiction(format!("no user {}", deleted.user_id)))?;
+                self.user_names.remove(&user.name);
+                self.tokens.retain(|_, token| token.user_id != deleted.user_id);
+                self.token_digests = self.tokens.values().map(|token| (token.digest, token.token_id)).collect();
+            }
+            Event::TokenCreated(created) => {
+                ensure(self.next_token_id <= created.token_id, || format!("token id {} reused", created.token_id))?;
+                ensure(self.users.contains_key(&created.user_id), || format!("no user {}", created.user_id))?;
+                let taken = self.token_of(created.user_id, &created.name).is_some();
+                ensure(!taken, || format!("token {} exists", created.name))?;
+                self.next_token_id = created.token_id + 1;
+                self.insert_token(Token {
+                    token_id: created.token_id,
+                    user_id: created.user_id,
+                    name: created.name.clone(),
+                    digest: created.digest,
+                    created_at_us: created.at_us,
+                    expires_at_us: created.expires_at_us,
+                });
+            }
+            Event::TokenDeleted(deleted) => {
+                let token = self.tokens.remove(&deleted.token_id);
+                let token = token.ok_or_else(|| Contradiction(format!("no token {}", deleted.token_id)))?;
+                self.token_digests.remove(&token.digest);
+            }
+            Event::ProducerIdBlock(block) => {
+                ensure(self.next_producer_id < block.next_producer_id, || "producer ids reused".into())?;
+                self.next_producer_id = block.next_producer_id;
+            }
+            Event::ProducerEpochRaised(raised) => {
+                let known = self.producer_epochs.get(&raised.producer_id).map_or(0, |known| known.epoch);
+                ensure(known < raised.epoch, || format!("epoch of producer {} not raised", raised.producer_id))?;
+                let kept_from_us = raised.at_us.saturating_sub(PRODUCER_EPOCH_KEPT_US);
+                self.producer_epochs.retain(|_, epoch| kept_from_us <= epoch.raised_at_us);
+                self.producer_epochs.insert(
+                    raised.producer_id,
+                    ProducerEpoch { producer_id: raised.producer_id, epoch: raised.epoch, raised_at_us: raised.at_us },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the events of one change to a copy, so that a refused one changes nothing.
+    ///
+    /// # Errors
+    /// When one of them cannot have happened.
+    pub fn after(&self, events: &[Event]) -> Result<Self, Contradiction> {
+        let mut next = self.clone();
+        events.iter().try_for_each(|event| next.apply(event))?;
+        Ok(next)
+    }
+
+    /// A stream by name.
+    #[must_use]
+    pub fn stream_named(&self, name: &str) -> Option<&Arc<Stream>> {
+        self.streams.get(self.stream_names.get(name)?)
+    }
+
+    /// A topic by the names of its stream and its own.
+    #[must_use]
+    pub fn topic_named(&self, stream: &str, topic: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(&self.topic_id(*self.stream_names.get(stream)?, topic)?)
+    }
+
+    /// A user by name.
+    #[must_use]
+    pub fn user_named(&self, name: &str) -> Option<&Arc<User>> {
+        self.users.get(self.user_names.get(name)?)
+    }
+
+    /// The id of the token with this digest. The look-up goes by digest of a 256-bit secret, so its timing tells nothing of
+    /// use; the caller still compares in constant time.
+    #[must_use]
+    pub fn token_with_digest(&self, digest: &[u8; 32]) -> Option<&Arc<Token>> {
+        self.tokens.get(self.token_digests.get(digest)?)
+    }
+
+    /// A user's token by name.
+    #[must_use]
+    pub fn token_of(&self, user_id: u32, name: &str) -> Option<&Arc<Token>> {
+        self.tokens_of(user_id).find(|token| token.name == name)
+    }
+
+    /// A user's tokens, by id.
+    pub fn tokens_of(&self, user_id: u32) -> impl Iterator<Item = &Arc<Token>> {
+        self.tokens.values().filter(move |token| token.user_id == user_id)
+    }
+
+    /// A stream's topics, by name.
+    pub fn topics_of(&self, stream_id: u32) -> impl Iterator<Item = &Arc<Topic>> {
+        let ids = self.topic_names.get(&stream_id).into_iter().flat_map(BTreeMap::values);
+        ids.filter_map(|topic_id| self.topics.get(topic_id))
+    }
+
+    /// All streams, by name.
+    pub fn streams_by_name(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.stream_names.values().filter_map(|stream_id| self.streams.get(stream_id))
+    }
+
+    /// All users, by name.
+    pub fn users_by_name(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.user_names.values().filter_map(|user_id| self.users.get(user_id))
+    }
+
+    /// The byte form of the whole state.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        SNAPSHOT_VERSION.put(&mut out);
+        self.cluster_id.put(&mut out);
+        self.node_id.put(&mut out);
+        self.format_level.put(&mut out);
+        self.next_stream_id.put(&mut out);
+        self.next_topic_id.put(&mut out);
+        self.next_user_id.put(&mut out);
+        self.next_token_id.put(&mut out);
+        self.next_producer_id.put(&mut out);
+        put_all(self.streams.values().map(AsRef::as_ref), &mut out);
+        put_all(self.topics.values().map(AsRef::as_ref), &mut out);
+        put_all(self.users.values().map(AsRef::as_ref), &mut out);
+        put_all(self.tokens.values().map(AsRef::as_ref), &mut out);
+        put_all(self.tombstones.iter(), &mut out);
+        put_all(self.producer_epochs.values(), &mut out);
+        out
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// Whatever is malformed or unknown.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut input = Input(bytes);
+        let version = u16::get(&mut input)?;
+        if version != SNAPSHOT_VERSION {
+            return Err(CodecError::UnknownSnapshot(version));
+        }
+        let mut state = Self {
+            cluster_id: Stored::get(&mut input)?,
+            node_id: Stored::get(&mut input)?,
+            format_level: Stored::get(&mut input)?,
+            next_stream_id: Stored::get(&mut input)?,
+            next_topic_id: Stored::get(&mut input)?,
+            next_user_id: Stored::get(&mut input)?,
+            next_token_id: Stored::get(&mut input)?,
+            next_producer_id: Stored::get(&mut input)?,
+            ..Self::default()
+        };
+        Vec::get(&mut input)?.into_iter().for_each(|stream| state.insert_stream(stream));
+        Vec::get(&mut input)?.into_iter().for_each(|topic| state.insert_topic(topic));
+        Vec::get(&mut input)?.into_iter().for_each(|user| state.insert_user(user));
+        Vec::get(&mut input)?.into_iter().for_each(|token| state.insert_token(token));
+        state.tombstones = Vec::get(&mut input)?.into_iter().collect();
+        let epochs = Vec::<ProducerEpoch>::get(&mut input)?;
+        state.producer_epochs = epochs.into_iter().map(|epoch| (epoch.producer_id, epoch)).collect();
+        input.finish()?;
+        Ok(state)
+    }
+
+    fn topic_id(&self, stream_id: u32, name: &str) -> Option<u32> {
+        self.topic_names.get(&stream_id)?.get(name).copied()
+    }
+
+    fn insert_stream(&mut self, stream: Stream) {
+        self.stream_names.insert(stream.name.clone(), stream.stream_id);
+        self.streams.insert(stream.stream_id, Arc::new(stream));
+    }
+
+    fn insert_topic(&mut self, topic: Topic) {
+        self.topic_names.entry(topic.stream_id).or_default().insert(topic.name.clone(), topic.topic_id);
+        self.topics.insert(topic.topic_id, Arc::new(topic));
+    }
+
+    fn insert_user(&mut self, user: User) {
+        self.user_names.insert(user.name.clone(), user.user_id);
+        self.users.insert(user.user_id, Arc::new(user));
+    }
+
+    fn insert_token(&mut self, token: Token) {
+        self.token_digests.insert(token.digest, token.token_id);
+        self.tokens.insert(token.token_id, Arc::new(token));
+    }
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Contradiction> {
+    if holds { Ok(()) } else { Err(Contradiction(otherwise())) }
+}
+
+fn put_all<'a, T: Stored + 'a>(values: impl ExactSizeIterator<Item = &'a T>, out: &mut Vec<u8>) {
+    u32::try_from(values.len()).expect("ids have 32 bits").put(out);
+    values.for_each(|value| value.put(out));
+}
