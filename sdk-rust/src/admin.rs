@@ -1,0 +1,342 @@
+//! Managing a server: streams, topics, users, tokens, and how it is doing.
+//!
+//! Requests that only read are retried until the request timeout; the others only when they have certainly not been applied.
+
+use bytes::Bytes;
+use levada_protocol::messages::{
+    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteStream, DeleteToken, DeleteTopic,
+    DeleteUser, DescribeStream, DescribeTopic, DescribeUser, ListStreams, ListTokens, ListTopics, ListUsers,
+    PartitionInfo, Position, PositionResolved, PurgeTopic, ResolvePosition, Role, ServerStatus, Status, StreamInfo,
+    TokenInfo, TopicChanges, TopicInfo, TopicOptions, UserInfo,
+};
+use levada_protocol::names::Address;
+use levada_protocol::{ErrorCode, messages};
+
+use crate::client::{Client, Repeat};
+use crate::error::{Error, Result};
+
+/// The managing side of a [`Client`].
+///
+/// ```no_run
+/// # async fn example(client: levada::Client) -> levada::Result<()> {
+/// let admin = client.admin();
+/// admin.create_topic("shop/orders", levada::topic_options(8)).await?;
+/// for topic in admin.list_topics(None).await? {
+///     println!("{}/{}: {} partitions", topic.stream, topic.topic, topic.options.partition_count);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Client,
+}
+
+/// A topic and its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// The topic.
+    pub topic: TopicInfo,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+/// A stream and its topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamDescription {
+    /// The stream.
+    pub stream: StreamInfo,
+    /// Its topics, by name.
+    pub topics: Vec<TopicInfo>,
+}
+
+/// A user and its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserDescription {
+    /// The user.
+    pub user: UserInfo,
+    /// Its tokens.
+    pub tokens: Vec<TokenInfo>,
+}
+
+/// A token just created, with the secret that is shown this once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// The token.
+    pub token: TokenInfo,
+    /// Its text.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewToken").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+/// Options of a topic with that many partitions: durable on disk, kept for ever, compressed as its producers like.
+pub fn topic_options(partition_count: u32) -> TopicOptions {
+    TopicOptions {
+        partition_count,
+        durability: messages::Durability::Disk,
+        compression: messages::TopicCompression::Producer,
+        retention_bytes: None,
+        retention_age_us: None,
+        segment_bytes: None,
+    }
+}
+
+/// Splits `stream/topic`.
+pub(crate) fn parse_topic(text: &str) -> Result<Address> {
+    let address = Address::parse(text)
+        .map_err(|error| Error::new(ErrorCode::InvalidName, error.to_string()).with_detail("name", text))?;
+    Ok(address)
+}
+
+fn whole_topic(text: &str) -> Result<(String, String)> {
+    let address = parse_topic(text)?;
+    match address.partition {
+        None => Ok((address.stream, address.topic)),
+        Some(_) => Err(Error::usage("topic", format!("{text:?} names a partition where a whole topic is meant"))),
+    }
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Admin {
+        Admin { client }
+    }
+
+    async fn read<C: messages::Call>(&self, call: C) -> Result<C::Reply> {
+        self.client.call(call, Repeat::Freely).await
+    }
+
+    async fn change<C: messages::Call>(&self, call: C) -> Result<C::Reply> {
+        self.client.call(call, Repeat::UnlessApplied).await
+    }
+
+    /// Creates a stream.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `INVALID_NAME`, `PERMISSION_DENIED`.
+    pub async fn create_stream(&self, stream: &str) -> Result<StreamInfo> {
+        Ok(self.change(CreateStream { stream: stream.to_owned() }).await?.stream)
+    }
+
+    /// Deletes a stream, with its topics if `topics` says so, and returns how many those were.
+    ///
+    /// # Errors
+    /// `STREAM_NOT_FOUND`; `CONFLICT` if it has topics that are to stay.
+    pub async fn delete_stream(&self, stream: &str, topics: DeleteTopics) -> Result<u32> {
+        let topics = topics == DeleteTopics::Too;
+        Ok(self.change(DeleteStream { stream: stream.to_owned(), topics }).await?.topic_count)
+    }
+
+    /// All streams, by name.
+    ///
+    /// # Errors
+    /// Those of any request.
+    pub async fn list_streams(&self) -> Result<Vec<StreamInfo>> {
+        Ok(self.read(ListStreams {}).await?.streams)
+    }
+
+    /// A stream and its topics.
+    ///
+    /// # Errors
+    /// `STREAM_NOT_FOUND`.
+    pub async fn describe_stream(&self, stream: &str) -> Result<StreamDescription> {
+        let reply = self.read(DescribeStream { stream: stream.to_owned() }).await?;
+        Ok(StreamDescription { stream: reply.stream, topics: reply.topics })
+    }
+
+    /// Creates `stream/topic`, and the stream if it is absent.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `INVALID_NAME`, `INVALID_ARGUMENT`, `UNSUPPORTED`, `PERMISSION_DENIED`.
+    pub async fn create_topic(&self, topic: &str, options: TopicOptions) -> Result<TopicInfo> {
+        let (stream, topic) = whole_topic(topic)?;
+        Ok(self.change(CreateTopic { stream, topic, options }).await?.topic)
+    }
+
+    /// Changes a topic.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `INVALID_ARGUMENT` where partitions would shrink.
+    pub async fn alter_topic(&self, topic: &str, changes: TopicChanges) -> Result<TopicInfo> {
+        let (stream, topic) = whole_topic(topic)?;
+        Ok(self.change(AlterTopic { stream, topic, changes }).await?.topic)
+    }
+
+    /// Raises the number of partitions. The order of a key's messages breaks across the change.
+    ///
+    /// # Errors
+    /// As [`Admin::alter_topic`].
+    pub async fn set_partition_count(&self, topic: &str, partition_count: u32) -> Result<TopicInfo> {
+        let changes = TopicChanges {
+            partition_count: Some(partition_count),
+            durability: None,
+            compression: None,
+            retention_bytes: None,
+            retention_age_us: None,
+            segment_bytes: None,
+        };
+        self.alter_topic(topic, changes).await
+    }
+
+    /// Deletes a topic and its data.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`.
+    pub async fn delete_topic(&self, topic: &str) -> Result<()> {
+        let (stream, topic) = whole_topic(topic)?;
+        self.change(DeleteTopic { stream, topic }).await?;
+        Ok(())
+    }
+
+    /// Removes every message visible now from `stream/topic`, or from one partition with `stream/topic:partition`.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`.
+    pub async fn purge_topic(&self, topic: &str) -> Result<()> {
+        let Address { stream, topic, partition } = parse_topic(topic)?;
+        self.change(PurgeTopic { stream, topic, partition }).await?;
+        Ok(())
+    }
+
+    /// Topics of a stream, or of all, by name.
+    ///
+    /// # Errors
+    /// `STREAM_NOT_FOUND`.
+    pub async fn list_topics(&self, stream: Option<&str>) -> Result<Vec<TopicInfo>> {
+        Ok(self.read(ListTopics { stream: stream.map(str::to_owned) }).await?.topics)
+    }
+
+    /// A topic and its partitions.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`.
+    pub async fn describe_topic(&self, topic: &str) -> Result<TopicDescription> {
+        let (stream, topic) = whole_topic(topic)?;
+        let reply = self.read(DescribeTopic { stream, topic }).await?;
+        Ok(TopicDescription { topic: reply.topic, partitions: reply.partitions })
+    }
+
+    /// What offset a position in `stream/topic:partition` comes to now.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`.
+    pub async fn resolve_position(&self, partition: &str, position: Position) -> Result<PositionResolved> {
+        let address = parse_topic(partition)?;
+        let Some(partition) = address.partition else {
+            return Err(Error::usage("partition", format!("{partition:?} does not name a partition")));
+        };
+        let description = self.describe_topic(&format!("{}/{}", address.stream, address.topic)).await?;
+        self.read(ResolvePosition { topic_id: description.topic.topic_id, partition, position }).await
+    }
+
+    /// Creates a user.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `INVALID_NAME`, `INVALID_ARGUMENT` for a short password, `PERMISSION_DENIED`.
+    pub async fn create_user(&self, user: &str, password: &str, role: Role) -> Result<UserInfo> {
+        let password = Bytes::copy_from_slice(password.as_bytes());
+        Ok(self.change(CreateUser { user: user.to_owned(), password, role }).await?.user)
+    }
+
+    /// Changes a user's password or role.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `INVALID_ARGUMENT`, `PERMISSION_DENIED`.
+    pub async fn alter_user(&self, user: &str, password: Option<&str>, role: Option<Role>) -> Result<UserInfo> {
+        let password = password.map(|password| Bytes::copy_from_slice(password.as_bytes()));
+        Ok(self.change(AlterUser { user: user.to_owned(), password, role }).await?.user)
+    }
+
+    /// Deletes a user with its tokens.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `CONFLICT` for the last admin, `PERMISSION_DENIED`.
+    pub async fn delete_user(&self, user: &str) -> Result<()> {
+        self.change(DeleteUser { user: user.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub async fn list_users(&self) -> Result<Vec<UserInfo>> {
+        Ok(self.read(ListUsers {}).await?.users)
+    }
+
+    /// A user and its tokens.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
+    pub async fn describe_user(&self, user: &str) -> Result<UserDescription> {
+        let reply = self.read(DescribeUser { user: user.to_owned() }).await?;
+        Ok(UserDescription { user: reply.user, tokens: reply.tokens })
+    }
+
+    /// Creates a personal access token, for the caller unless a user is named.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `INVALID_NAME`, `PERMISSION_DENIED`.
+    pub async fn create_token(&self, name: &str, user: Option<&str>, expires_at_us: Option<i64>) -> Result<NewToken> {
+        let call = CreateToken { name: name.to_owned(), user: user.map(str::to_owned), expires_at_us };
+        let reply = self.change(call).await?;
+        Ok(NewToken { token: reply.token, secret: reply.secret })
+    }
+
+    /// Revokes a token.
+    ///
+    /// # Errors
+    /// `TOKEN_NOT_FOUND`, `PERMISSION_DENIED`.
+    pub async fn delete_token(&self, name: &str, user: Option<&str>) -> Result<()> {
+        self.change(DeleteToken { name: name.to_owned(), user: user.map(str::to_owned) }).await?;
+        Ok(())
+    }
+
+    /// Tokens of the caller, or of a user.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
+    pub async fn list_tokens(&self, user: Option<&str>) -> Result<Vec<TokenInfo>> {
+        Ok(self.read(ListTokens { user: user.map(str::to_owned) }).await?.tokens)
+    }
+
+    /// How the server is.
+    ///
+    /// # Errors
+    /// Those of any request.
+    pub async fn status(&self) -> Result<ServerStatus> {
+        self.read(Status {}).await
+    }
+}
+
+/// Whether deleting a stream deletes its topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteTopics {
+    /// A stream with topics is not deleted.
+    No,
+    /// They go with it.
+    Too,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_are_checked_before_anything_is_sent() {
+        assert_eq!(whole_topic("a/b").unwrap(), ("a".into(), "b".into()));
+        assert!(whole_topic("a").unwrap_err().is(ErrorCode::InvalidName));
+        assert!(whole_topic("a/b:1").unwrap_err().is(ErrorCode::ClientUsage));
+        assert_eq!(parse_topic("a/b:1").unwrap().partition, Some(1));
+    }
+
+    #[test]
+    fn the_secret_of_a_new_token_is_not_debugged() {
+        let token =
+            TokenInfo { token_id: 1, name: "n".into(), user: "u".into(), created_at_us: 0, expires_at_us: None };
+        assert!(!format!("{:?}", NewToken { token, secret: "hush".into() }).contains("hush"));
+    }
+}
