@@ -3,11 +3,16 @@
 //! `spec.md` beside this crate is the protocol in prose; this is its Rust form. Nothing here is async, opens a socket, reads
 //! a clock or knows a log: bytes, times and commands go in; bytes to send, events and deadlines come out.
 
+pub mod batch;
+pub mod codec;
 pub mod errors;
 pub mod frame;
 mod generated;
+pub mod headers;
 pub mod messages;
 pub mod names;
+pub mod partitioner;
+pub mod pool;
 mod wire;
 
 pub use errors::{ErrorClass, ErrorCode, MaybeApplied};
