@@ -1,6 +1,7 @@
 //! Repository tasks: `cargo xtask` lists them. Logic of tasks lives here in Rust, one file per task; `.ci/run` only installs tools and calls `test`.
 
 mod codegen;
+mod quickstart;
 mod test;
 mod tidy;
 mod tree;

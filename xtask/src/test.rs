@@ -2,6 +2,7 @@
 //! A phase that fails does not stop the others: one run shows all that is wrong.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -111,12 +112,20 @@ fn docs() -> anyhow::Result<Count> {
     Ok(Count::one(command.status()?.success()))
 }
 
-/// Runs the README's and the quick start's commands as a newcomer would: see `quickstart.rs` of the command line's tests.
+/// What a newcomer runs, with the release binaries: the pages' commands, and a server that is killed under load.
 fn quickstart() -> anyhow::Result<Count> {
     if !cargo(&["build", "--release", "--locked", "-p", "levada-server", "-p", "levada-cli"]).status()?.success() {
         bail!("the release build fails");
     }
-    counted(&mut cargo(&["test", "--release", "--locked", "-p", "levada-server", "--test", "kill9"]))
+    let (passed, failed) = crate::quickstart::check(&target().join("release"))?;
+    let kills = counted(&mut cargo(&["test", "--release", "--locked", "-p", "levada-server", "--test", "kill9"]))?;
+    Ok(Count { passed: passed + kills.passed, failed: failed + kills.failed })
+}
+
+/// Where cargo puts what it builds: this program lies in its `debug` folder.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    own.ancestors().nth(2).expect("TARGET/debug/xtask").to_path_buf()
 }
 
 /// Runs a cargo test command, passing its output on and adding up its result lines.
