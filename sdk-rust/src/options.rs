@@ -117,6 +117,16 @@ impl ClientOptions {
     }
 }
 
+impl ClientOptions {
+    /// The address that connecting would use, discovered as it would be then.
+    ///
+    /// # Errors
+    /// Usage errors of the address or context; `CREDENTIALS_UNREADABLE`.
+    pub fn resolve_address(&self) -> crate::Result<crate::ServerAddress> {
+        Ok(crate::discovery::Surroundings::of_process().resolve(self.wish.clone())?.address)
+    }
+}
+
 impl From<&str> for ClientOptions {
     fn from(server: &str) -> ClientOptions {
         ClientOptions::new().server(server)

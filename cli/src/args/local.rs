@@ -30,9 +30,9 @@ pub(crate) struct VerifyArgs {
 #[command(after_help = "\
 Example:
   levada verify ./levada-data                                      # shows what is damaged
-  levada repair ./levada-data --partition 7/0 --accept-loss
+  levada repair ./levada-data --partition 7:0 --accept-loss
 
-The partition is named as `verify` shows it: TOPIC_ID/PARTITION. The damaged messages are given up for ever; an audit
+The partition is named as `verify` shows it: TOPIC_ID:PARTITION. The damaged messages are given up for ever; an audit
 record is written into the data directory. Stop the server first.")]
 pub(crate) struct RepairArgs {
     /// Data directory of a stopped server

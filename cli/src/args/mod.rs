@@ -10,8 +10,8 @@ pub(crate) use bench::{BenchArgs, BenchCommand};
 pub(crate) use data::{ConsumeArgs, CsvTypes, InputFormat, OutputFormat, ProduceArgs};
 pub(crate) use local::{CompletionsArgs, ContextAddArgs, ContextCommand, PingArgs, RepairArgs, VerifyArgs};
 pub(crate) use resources::{
-    PartitionCommand, RoleName, StreamCommand, TokenCommand, TopicAlterArgs, TopicCommand, TopicCreateArgs,
-    UserAlterArgs, UserCommand,
+    CodecName, DurabilityName, PartitionCommand, RoleName, StreamCommand, TokenCommand, TopicAlterArgs, TopicCommand,
+    TopicCompressionName, TopicCreateArgs, UserAlterArgs, UserCommand,
 };
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -55,7 +55,7 @@ pub(crate) struct Cli {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GlobalArgs {
-    /// Server to talk to: HOST:PORT, levada://HOST:PORT, or levada+tls://HOST:PORT
+    /// Server to talk to: HOST:PORT, levada://HOST:PORT, or levada+tls://HOST:PORT [env: LEVADA_SERVER]
     #[arg(
         long,
         global = true,
@@ -66,7 +66,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) server: Option<String>,
 
-    /// File that holds an access token
+    /// File that holds an access token [env: LEVADA_TOKEN_FILE]
     #[arg(
         long,
         global = true,
@@ -77,7 +77,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Saved context to use instead of the current one
+    /// Saved context to use instead of the current one [env: LEVADA_CONTEXT]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
     pub(crate) context: Option<String>,
 

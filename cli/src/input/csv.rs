@@ -250,7 +250,7 @@ mod tests {
         });
         assert_eq!(results[0].0, results[1].0);
         assert_eq!(results[0].0, results[2].0);
-        let (records, bytes, fault) = std::mem::replace(&mut results[0], (Vec::new(), 0, None));
+        let (records, bytes, fault) = std::mem::take(&mut results[0]);
         if fault.is_none() {
             assert_eq!(bytes, input.len() as u64);
         }

@@ -1,7 +1,7 @@
 //! JSON lines: each line is an object and is sent as it is. Blank lines are skipped. With a key field, its value is the
 //! key: a string as its text, another value as the JSON it was written as, null as no key.
 
-use super::{Chunk, End, InputFault, LineSource, Record, Source};
+use super::{Chunk, End, InputFault, LineSource, Source};
 use bytes::Bytes;
 use serde::Deserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};

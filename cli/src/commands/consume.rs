@@ -1,0 +1,116 @@
+//! `levada consume`: batches in the order they come, each partition in order, written through one buffer.
+
+use crate::args::{ConsumeArgs, OutputFormat};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::render::{self, HeaderShown, Shown};
+use crate::session::{self, Session};
+use crate::units::From;
+use levada::{Batch, Consumer, ConsumerOptions, Header, HeaderValue, Position};
+use std::io::{self, BufWriter, Write};
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+pub(crate) async fn run(session: &Session, args: ConsumeArgs) -> Result<(), Failure> {
+    let client = session.connect().await?;
+    let interrupt = Interrupt::listen()?;
+    let consumer = client.consumer(options(&args)).await?;
+    let mut printer = Printer::new(session, &args);
+    let result = print_all(&consumer, &mut printer, &interrupt).await;
+    let flushed = printer.out.flush().map_err(|error| Failure::output(&error));
+    session::close(&client).await;
+    result.and(flushed)?;
+    if interrupt.was_asked() && !args.follow {
+        return Err(Failure::failed("interrupted before the end"));
+    }
+    Ok(())
+}
+
+fn options(args: &ConsumeArgs) -> ConsumerOptions {
+    let options = ConsumerOptions::new(args.topic.to_string()).from(position(args.from));
+    if args.follow { options } else { options.until_end() }
+}
+
+fn position(from: From) -> Position {
+    match from {
+        From::Earliest => Position::EARLIEST,
+        From::Latest => Position::LATEST,
+        From::Offset(offset) => Position::offset(offset),
+        From::TimeUs(time_us) => Position::timestamp(time_us),
+        From::Last(count) => Position::last(count),
+    }
+}
+
+async fn print_all(consumer: &Consumer, printer: &mut Printer, interrupt: &Interrupt) -> Result<(), Failure> {
+    while printer.left > 0 {
+        let batch = tokio::select! {
+            biased;
+            () = interrupt.asked() => return Ok(()),
+            batch = consumer.next_batch() => batch?,
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        printer.print(&batch).map_err(|error| Failure::output(&error))?;
+    }
+    Ok(())
+}
+
+struct Printer {
+    out: BufWriter<io::StdoutLock<'static>>,
+    format: OutputFormat,
+    colour: bool,
+    left: u64,
+    /// Whether somebody watches as it comes.
+    prompt: bool,
+}
+
+impl Printer {
+    fn new(session: &Session, args: &ConsumeArgs) -> Self {
+        let usual = if session.screen.is_json() { OutputFormat::Json } else { OutputFormat::Raw };
+        Self {
+            out: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()),
+            format: args.format.unwrap_or(usual),
+            colour: session.screen.colour(),
+            left: args.max.unwrap_or(u64::MAX),
+            prompt: args.follow || session.screen.output_is_terminal(),
+        }
+    }
+
+    fn print(&mut self, batch: &Batch) -> io::Result<()> {
+        let (partition, append_time_us) = (batch.partition(), batch.append_time_us());
+        for message in batch.messages() {
+            if self.left == 0 {
+                break;
+            }
+            self.left -= 1;
+            if self.format == OutputFormat::Raw {
+                self.out.write_all(message.payload.unwrap_or_default())?;
+                self.out.write_all(b"\n")?;
+                continue;
+            }
+            let headers = message.headers();
+            let shown = Shown {
+                partition,
+                offset: message.offset,
+                timestamp_us: message.timestamp_us,
+                append_time_us,
+                key: message.key,
+                headers: headers.iter().map(header),
+                payload: message.payload,
+            };
+            render::write(&mut self.out, self.format, self.colour, shown)?;
+        }
+        if self.prompt { self.out.flush() } else { Ok(()) }
+    }
+}
+
+fn header(header: &Header) -> (&str, HeaderShown<'_>) {
+    let value = match &header.value {
+        HeaderValue::String(text) => HeaderShown::Text(text),
+        HeaderValue::Bytes(bytes) => HeaderShown::Bytes(bytes),
+        HeaderValue::Bool(value) => HeaderShown::Bool(*value),
+        HeaderValue::I64(value) => HeaderShown::Signed(*value),
+        HeaderValue::U64(value) => HeaderShown::Unsigned(*value),
+        HeaderValue::F64(value) => HeaderShown::Float(*value),
+    };
+    (&header.name, value)
+}
