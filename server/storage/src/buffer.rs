@@ -155,6 +155,11 @@ impl AlignedBuffer {
         self.len
     }
 
+    /// Another buffer of the same length from the same pool, with unspecified contents.
+    pub(crate) fn substitute(&self) -> Self {
+        BufferPool { shared: Arc::clone(&self.memory.pool) }.take(self.len)
+    }
+
     /// All of it.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {

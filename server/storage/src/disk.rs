@@ -10,7 +10,12 @@
 //! Rules every caller keeps: a write's offset and length are multiples of [`BLOCK_BYTES`]; a file is written by one
 //! owner; after a failed write or sync that says `EIO`, nothing more is asked of that descriptor.
 
+mod choice;
 pub mod fault;
+mod pool;
+mod real;
+mod ring;
+mod system;
 
 use std::future::Future;
 use std::io;
@@ -20,6 +25,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+pub use self::choice::{Preference, UnknownPreference, open_disk};
 use crate::buffer::AlignedBuffer;
 
 /// Unit of alignment of every write, and of the smallest commit.
