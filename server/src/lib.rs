@@ -5,7 +5,9 @@
 
 pub mod admin;
 pub mod auth;
+pub mod broker;
 pub mod config;
+pub mod edge;
 pub mod env;
 pub mod failure;
 pub mod metadata;

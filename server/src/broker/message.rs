@@ -1,0 +1,122 @@
+//! All that can be asked of a shard, and all that a shard tells a connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use levada_protocol::messages::{
+    Credit, Deliver, Fetch, Fetched, GoodbyeReason, PartitionInfo, PositionResolved, Produce, ProduceAck,
+    ResolvePosition, Subscribe, Subscribed, Unsubscribe,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::broker::link::{Link, OutboundCharge};
+use crate::broker::readable::Readable;
+use crate::broker::status::ShardStatus;
+use crate::failure::Failure;
+use crate::metadata::Snapshot;
+
+/// A request about messages, on its way to the shard that owns the partition.
+#[derive(Debug)]
+pub enum DataRequest {
+    /// Append a batch: its producer part and body.
+    Produce(Produce, Bytes),
+    /// Read once.
+    Fetch(Fetch),
+    /// Start a push.
+    Subscribe(Subscribe),
+    /// Let a push go on.
+    Credit(Credit),
+    /// End a push.
+    Unsubscribe(Unsubscribe),
+    /// What a position comes to.
+    ResolvePosition(ResolvePosition),
+}
+
+/// Everything that reaches a shard.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// A request of a connection on another core.
+    Request {
+        /// Of the request; 0 in notices.
+        correlation: u32,
+        /// What is asked.
+        request: DataRequest,
+        /// Where the answer goes.
+        reply_to: mpsc::Sender<ToConnection>,
+        /// The connection.
+        link: Arc<Link>,
+        /// What its client can read.
+        readable: Readable,
+    },
+    /// A new version of metadata; answered when it is installed.
+    Install(Arc<Snapshot>, oneshot::Sender<()>),
+    /// This shard's partitions of a topic, by number.
+    Describe(u32, oneshot::Sender<Result<Vec<PartitionInfo>, Failure>>),
+    /// Delete every visible message of a topic's partitions here, or of one of them.
+    Purge {
+        /// Which topic.
+        topic_id: u32,
+        /// Which partition; `None` is all.
+        partition: Option<u32>,
+        /// Answered when the new log start is durable.
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Figures.
+    Status(oneshot::Sender<ShardStatus>),
+    /// Take no more requests; [`crate::broker::Shard::run`] returns.
+    Shutdown,
+}
+
+/// What a shard tells a connection.
+#[derive(Debug)]
+pub enum ToConnection {
+    /// The answer to a request.
+    Reply(u32, DataReply),
+    /// A request failed.
+    Failed(u32, Failure),
+    /// Batches of a subscription.
+    Deliver(Box<Delivery>),
+    /// A shard ended a subscription.
+    Ended(u32, Box<Failure>),
+    /// The connection is to be closed.
+    Goodbye(GoodbyeReason, &'static str),
+    /// An administrative request was answered.
+    Admin(u32, Box<crate::admin::AdminReply>),
+}
+
+/// Answers to requests about messages.
+#[derive(Debug)]
+pub enum DataReply {
+    /// The receipt of a batch.
+    ProduceAck(ProduceAck),
+    /// Batches read once.
+    Fetched(Box<FetchedBatches>),
+    /// A push has begun.
+    Subscribed(Subscribed),
+    /// A push has ended; nothing of it may follow.
+    Unsubscribed(u32),
+    /// What a position came to.
+    PositionResolved(PositionResolved),
+}
+
+/// Batches of a Fetch.
+#[derive(Debug)]
+pub struct FetchedBatches {
+    /// The reply.
+    pub head: Fetched,
+    /// Whole batches.
+    pub slices: Vec<Bytes>,
+    /// Room taken for them.
+    pub charge: Option<OutboundCharge>,
+}
+
+/// Batches of a subscription.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The push.
+    pub head: Deliver,
+    /// Whole batches.
+    pub slices: Vec<Bytes>,
+    /// Room taken for them.
+    pub charge: OutboundCharge,
+}
