@@ -2,8 +2,7 @@
 //! pooled allocations.
 //!
 //! A `PooledBuffer` is taken, written, and either dropped or frozen into `Bytes`; when the last slice of it is gone, the
-//! allocation returns to its pool. Buffers are always initialised, so they can be read into as plain slices. Sizes are powers
-//! of two. The pool keeps a bounded number of bytes and knows how many are out, which is what a memory budget asks.
+//! allocation returns to its pool. Buffers are always initialised, so they can be read into as plain slices. The pool keeps a bounded number of bytes and knows how many are out, which is what a memory budget asks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +11,10 @@ use bytes::Bytes;
 
 /// The smallest allocation.
 const MIN_CLASS_BYTES: usize = 4096;
-/// Number of sizes: 4 KiB to 64 MiB; larger ones are not kept.
-const CLASS_COUNT: usize = 15;
+/// Number of doublings: 4 KiB to 64 MiB; larger ones are not kept.
+const DOUBLINGS: usize = 14;
+/// Number of sizes: four from each doubling to the next, so that at most a fifth of a buffer is not asked for.
+const CLASS_COUNT: usize = DOUBLINGS * 4 + 1;
 
 /// A pool; clones share it.
 #[derive(Debug, Clone)]
@@ -28,10 +29,16 @@ struct Shared {
     idle: Mutex<Idle>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Idle {
     bytes: usize,
     classes: [Vec<Vec<u8>>; CLASS_COUNT],
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self { bytes: 0, classes: std::array::from_fn(|_| Vec::new()) }
+    }
 }
 
 impl BufferPool {
@@ -50,7 +57,7 @@ impl BufferPool {
             idle.bytes -= buffer.len();
             Some(buffer)
         });
-        let buffer = reused.unwrap_or_else(|| vec![0; class.map_or(capacity, |class| MIN_CLASS_BYTES << class)]);
+        let buffer = reused.unwrap_or_else(|| vec![0; class.map_or(capacity, class_bytes)]);
         self.shared.in_use_bytes.fetch_add(buffer.len(), Ordering::Relaxed);
         PooledBuffer { buffer, length: 0, shared: Arc::clone(&self.shared) }
     }
@@ -73,9 +80,20 @@ impl BufferPool {
 
 /// The class whose buffers hold `capacity` bytes; none if it is too large to keep.
 fn class_of(capacity: usize) -> Option<usize> {
-    let chunks = capacity.div_ceil(MIN_CLASS_BYTES).max(1).checked_next_power_of_two()?;
-    let class = chunks.trailing_zeros() as usize;
+    let Some(above) = capacity.checked_sub(MIN_CLASS_BYTES + 1) else { return Some(0) };
+    let doubling = (above / MIN_CLASS_BYTES + 1).ilog2() as usize;
+    let base = MIN_CLASS_BYTES << doubling;
+    let class = doubling * 4 + (capacity - base).div_ceil(base / 4);
     (class < CLASS_COUNT).then_some(class)
+}
+
+/// Bytes of the buffers of a class.
+const fn class_bytes(class: usize) -> usize {
+    if class == 0 {
+        return MIN_CLASS_BYTES;
+    }
+    let base = MIN_CLASS_BYTES << ((class - 1) / 4);
+    base + base / 4 * ((class - 1) % 4 + 1)
 }
 
 /// A buffer taken from a pool: its whole capacity can be written, its first `length` bytes become the `Bytes`.
@@ -123,7 +141,7 @@ impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         self.shared.in_use_bytes.fetch_sub(buffer.len(), Ordering::Relaxed);
-        let Some(class) = class_of(buffer.len()).filter(|class| MIN_CLASS_BYTES << class == buffer.len()) else {
+        let Some(class) = class_of(buffer.len()).filter(|class| class_bytes(*class) == buffer.len()) else {
             return;
         };
         let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +159,7 @@ mod tests {
     #[test]
     fn a_frozen_buffer_returns_when_its_last_slice_is_gone() {
         let pool = BufferPool::new(1 << 20);
-        let mut buffer = pool.take(5000);
+        let mut buffer = pool.take(8000);
         buffer.as_mut_slice()[..3].copy_from_slice(b"abc");
         let first = buffer.as_slice().as_ptr();
         let bytes = buffer.freeze(3);
@@ -151,6 +169,16 @@ mod tests {
         drop(slice);
         assert_eq!((pool.in_use_bytes(), pool.idle_bytes()), (0, 8192));
         assert_eq!(pool.take(8192).as_slice().as_ptr(), first, "the same memory again");
+    }
+
+    #[test]
+    fn classes_hold_what_is_asked_and_little_more() {
+        for capacity in (1..200_000).step_by(7).chain([4096, 4097, 8192, 1 << 20, (1 << 20) + 1, 64 << 20]) {
+            let bytes = class_bytes(class_of(capacity).unwrap());
+            assert!(capacity <= bytes && bytes <= capacity.max(3277) * 5 / 4, "{capacity} {bytes}");
+            assert_eq!(class_of(bytes), class_of(capacity));
+        }
+        assert_eq!(class_of((64 << 20) + 1), None);
     }
 
     #[test]
