@@ -16,13 +16,11 @@ Examples:
   levada produce shop/orders:3 --file lines.txt        # all into partition 3
 
 Formats:
-  lines  each line is a payload, byte for byte (a carriage return stays); an empty line is an empty payload;
-         a last line without a line end counts
+  lines  each line is a payload, byte for byte (a carriage return stays); an empty line is an empty payload; a last line without a line end counts
   json   each line is a JSON object and is sent as it is; blank lines are skipped
   csv    the first row names the fields; each row becomes a JSON object
 
-Messages of one key stay in order in one partition. How many were acknowledged is printed on standard error. Ctrl-C
-sends what was read, then stops.")]
+Messages of one key stay in order in one partition. How many were acknowledged is printed on standard error. Ctrl-C sends what was read, then stops.")]
 pub(crate) struct ProduceArgs {
     #[arg(value_name = "STREAM/TOPIC[:PARTITION]")]
     pub(crate) topic: TopicPart,
@@ -59,8 +57,7 @@ Examples:
   levada consume shop/orders --from time:2026-11-22T18:00:00Z --output json | jq .payload
   levada consume logs/app --from latest --follow
 
-Without --follow it stops at the end the log had when the command began. Without a partition it reads all of them; each
-is in order, and `offset:N` and `last:N` are meant for each. `time:` compares the time the server appended a message.
+Without --follow it stops at the end the log had when the command began. Without a partition it reads all of them; each is in order, and `offset:N` and `last:N` are meant for each. `time:` compares the time the server appended a message.
 
 With --output json each message is one line:
   {\"partition\":0,\"offset\":0,\"timestamp\":\"…\",\"append_time\":\"…\",\"key\":\"…\",\"headers\":{},\"payload\":\"…\"}

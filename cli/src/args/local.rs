@@ -18,8 +18,7 @@ Examples:
   levada verify ./levada-data
   levada verify ./levada-data --output json
 
-Reads every segment of every partition and names each defect by file and position. Changes nothing. Stop the server
-first. Exit code 1 if there is any defect.")]
+Reads every segment of every partition and names each defect by file and position. Changes nothing. Stop the server first. Exit code 1 if there is any defect.")]
 pub(crate) struct VerifyArgs {
     /// Data directory of a stopped server
     #[arg(value_name = "DIR")]
@@ -32,8 +31,7 @@ Example:
   levada verify ./levada-data                                      # shows what is damaged
   levada repair ./levada-data --partition 7:0 --accept-loss
 
-The partition is named as `verify` shows it: TOPIC_ID:PARTITION. The damaged messages are given up for ever; an audit
-record is written into the data directory. Stop the server first.")]
+The partition is named as `verify` shows it: TOPIC_ID:PARTITION. The damaged messages are given up for ever; an audit record is written into the data directory. Stop the server first.")]
 pub(crate) struct RepairArgs {
     /// Data directory of a stopped server
     #[arg(value_name = "DIR")]

@@ -30,7 +30,7 @@ const STYLES: Styles = Styles::styled()
     name = "levada",
     version,
     styles = STYLES,
-    max_term_width = 110,
+    max_term_width = 120,
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "\
@@ -40,8 +40,7 @@ Examples:
   levada consume shop/orders --from earliest
   levada status
 
-The server is looked for in this order: --server, LEVADA_SERVER, the context in use (see `levada context`), a server on
-this machine. `levada COMMAND --help` shows examples of each command.
+The server is looked for in this order: --server, LEVADA_SERVER, the context in use (see `levada context`), a server on this machine. `levada COMMAND --help` shows examples of each command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable, 4 denied."
 )]
@@ -56,32 +55,19 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GlobalArgs {
     /// Server to talk to: HOST:PORT, levada://HOST:PORT, or levada+tls://HOST:PORT [env: LEVADA_SERVER]
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "LEVADA_SERVER",
-        hide_env_values = true,
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub(crate) server: Option<String>,
 
     /// File that holds an access token [env: LEVADA_TOKEN_FILE]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "LEVADA_TOKEN_FILE",
-        hide_env_values = true,
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
     pub(crate) token_file: Option<PathBuf>,
 
     /// Saved context to use instead of the current one [env: LEVADA_CONTEXT]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
     pub(crate) context: Option<String>,
 
-    /// Log in as this user; the password is asked for, or read from --password-file
+    /// Log in as this user; the password is asked for, or read from
+    /// --login-password-file
     #[arg(long, global = true, value_name = "USER", conflicts_with = "token_file", help_heading = "Connection")]
     pub(crate) login: Option<String>,
 

@@ -64,8 +64,7 @@ Examples:
   levada topic create shop/orders --partitions 8 --retention-age 7d --compression zstd
   levada topic create metrics/cpu --durability memory --retention-bytes 1GiB
 
-Durability `disk` acknowledges a message when it is flushed to disk; `memory` as soon as it is in the server's memory,
-which is flushed every second. Retention is per partition.")]
+Durability `disk` acknowledges a message when it is flushed to disk; `memory` as soon as it is in the server's memory, which is flushed every second. Retention is per partition.")]
 pub(crate) struct TopicCreateArgs {
     #[arg(value_name = "STREAM/TOPIC")]
     pub(crate) topic: TopicName,

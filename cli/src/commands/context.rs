@@ -5,8 +5,17 @@ use crate::failure::{Failure, plain};
 use crate::screen::{Screen, Value};
 use crate::session::Session;
 use levada::{Context, Contexts, ServerAddress};
+use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+struct ContextView {
+    name: String,
+    server: String,
+    credentials: String,
+    current: bool,
+}
 
 pub(crate) fn run(session: &Session, command: ContextCommand) -> Result<(), Failure> {
     let mut contexts = Contexts::load_default()?;
@@ -53,8 +62,7 @@ fn add(screen: &Screen, contexts: &mut Contexts, args: ContextAddArgs) -> Result
     }
     contexts.save()?;
     let current = contexts.current().is_some_and(|(name, _)| name == args.name);
-    let shown = json!({"name": args.name, "server": address.to_string(), "current": current});
-    screen.show(&shown, |_| match current {
+    screen.show(&json!({"name": args.name, "current": current}), |_| match current {
         true => format!("Saved context {}, in use from now on", args.name),
         false => format!("Saved context {}; `levada context use {}` makes it the one in use", args.name, args.name),
     })
@@ -73,20 +81,26 @@ fn list(screen: &Screen, contexts: &Contexts) -> Result<(), Failure> {
         (None, None, Some(user)) => format!("user {user}"),
         (None, None, None) => "none".to_owned(),
     };
-    let views: Vec<_> = contexts
-        .iter()
-        .map(|(name, context)| {
-            json!({"name": name, "server": context.server, "credentials": credentials(context), "current": current == Some(name)})
-        })
-        .collect();
+    let view = |(name, context): (&str, &Context)| ContextView {
+        name: name.to_owned(),
+        server: context.server.clone(),
+        credentials: credentials(context),
+        current: current == Some(name),
+    };
+    let views: Vec<_> = contexts.iter().map(view).collect();
     screen.show(&views, |screen| {
         if views.is_empty() {
             return "No contexts. `levada context add NAME URL` saves one.".to_owned();
         }
-        let rows = contexts.iter().map(|(name, context)| {
-            let mark = if current == Some(name) { "*" } else { "" };
-            [Value::text(mark), Value::text(name), Value::text(&context.server), Value::text(credentials(context))]
+        let rows = views.iter().map(|context| {
+            let mark = if context.current { "yes" } else { "" };
+            [
+                Value::text(&context.name),
+                Value::text(&context.server),
+                Value::text(&context.credentials),
+                Value::text(mark),
+            ]
         });
-        screen.table(["", "CONTEXT", "SERVER", "CREDENTIALS"], rows.collect())
+        screen.table(["CONTEXT", "SERVER", "CREDENTIALS", "IN USE"], rows.collect())
     })
 }
