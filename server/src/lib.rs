@@ -1,12 +1,13 @@
 //! The Levada server: partitions, metadata and users behind the native protocol, one shared-nothing loop per core.
 //!
-//! Reading order: [`env`] is everything the server takes from outside; [`config`] what an operator may say; [`server`] puts
-//! the parts together; [`metadata`], [`auth`] and [`admin`] live on the control thread; `edge` and `broker` on every core.
+//! Reading order: [`env`] is everything the server takes from outside; [`config`] what an operator may say; [`metadata`],
+//! [`auth`] and [`admin`] live on the control thread; [`edge`] and [`broker`] on every core.
 
 pub mod admin;
 pub mod auth;
 pub mod broker;
 pub mod config;
+pub mod discovery;
 pub mod edge;
 pub mod env;
 pub mod failure;

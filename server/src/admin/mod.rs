@@ -1,9 +1,23 @@
 //! Requests that are not about messages: streams, topics, users, tokens, status, producer identities.
 //!
-//! [`authorize`] is asked for every request of a connection, data requests included; the rest run on the control thread.
+//! [`authorize`] is asked for every request of a connection, data requests included; the rest run on the control thread,
+//! where [`MetadataOwner`] is the one owner. One file per family of requests decides what happens; the owner makes it so.
 
 mod access;
+mod change;
+mod convert;
 mod handle;
+mod owner;
+mod producers;
+mod shards;
+mod status;
+mod streams;
+mod tokens;
+mod topics;
+mod users;
 
 pub use access::authorize;
+pub(crate) use convert::role_info;
 pub use handle::{AdminHandle, AdminMessage, AdminReply};
+pub use owner::MetadataOwner;
+pub use shards::{ShardFigures, Shards};

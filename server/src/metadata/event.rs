@@ -1,6 +1,6 @@
 //! Everything that can happen to metadata, and its byte form in the metadata log.
 //!
-//! A record of the log is one change: a list of events that hold together or not at all. Record: u16 format (1), u16 count,
+//! A record of the log is one change: a list of events that hold together or not at all. Record: u16 format (1), u32 count,
 //! then per event u16 kind, u16 version, u32 length, fields. A kind's number and the fields of a version never change; a new
 //! field is a new version. An unknown kind or version refuses the record: it was written by a newer server.
 
@@ -185,7 +185,7 @@ fn put_event(out: &mut Vec<u8>, kind: u16, version: u16, fields: &impl Stored) {
 pub fn encode_record(events: &[Event]) -> Vec<u8> {
     let mut out = Vec::new();
     RECORD_FORMAT.put(&mut out);
-    u16::try_from(events.len()).expect("one change is at most a stream with its 4096 topics").put(&mut out);
+    u32::try_from(events.len()).expect("one change is at most the deletion of every topic").put(&mut out);
     for event in events {
         event.put(&mut out);
     }
@@ -202,7 +202,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<Vec<Event>, CodecError> {
     if format != RECORD_FORMAT {
         return Err(CodecError::UnknownEvent { kind: 0, version: format });
     }
-    let count = u16::get(&mut input)?;
+    let count = u32::get(&mut input)?;
     let mut events = Vec::new();
     for _ in 0..count {
         let kind = u16::get(&mut input)?;

@@ -1,0 +1,22 @@
+//! A change of metadata on its way: what happens, and how to tell the client afterwards.
+
+use crate::admin::AdminReply;
+use crate::failure::Failure;
+use crate::metadata::Snapshot;
+use crate::metadata::event::Event;
+
+/// Events to make durable, and the reply once every core has installed them.
+pub(super) struct Change {
+    pub(super) events: Vec<Event>,
+    pub(super) reply: Box<dyn FnOnce(&Snapshot) -> Result<AdminReply, Failure>>,
+}
+
+impl Change {
+    /// `reply` sees the version in which the events have happened.
+    pub(super) fn new<R: Into<AdminReply>>(
+        events: Vec<Event>,
+        reply: impl FnOnce(&Snapshot) -> Result<R, Failure> + 'static,
+    ) -> Self {
+        Self { events, reply: Box::new(move |snapshot| reply(snapshot).map(Into::into)) }
+    }
+}
