@@ -5,13 +5,20 @@
 //! waiting for afterwards is a [`Ticket`].
 
 pub mod buffer;
+mod cache;
+mod checkpoint;
 pub mod config;
 pub mod crash;
+mod descriptors;
 pub mod disk;
+mod entry;
 pub mod errors;
+mod log;
 pub mod partition;
 pub mod record_log;
+mod segment;
 pub mod storage;
+mod wire;
 
 pub use config::{Durability, PartitionConfig, PartitionIdentity};
 pub use errors::{AppendError, AppendLost, MaintainError, OpenError, ReadError, ReadOnlyReason, Truncated};

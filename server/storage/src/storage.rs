@@ -1,11 +1,19 @@
 //! What the partitions of one core share: disk, buffers, cache, descriptors, limits, clock, checkpoints.
 
-use std::path::PathBuf;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+
+use tokio::sync::{Notify, Semaphore};
 
 use crate::buffer::BufferPool;
+use crate::cache::{Cache, Reading};
+use crate::checkpoint::{Checkpoint, CheckpointRing, Checkpoints, LogKey};
+use crate::descriptors::Descriptors;
 use crate::disk::{Disk, LocalFuture};
 use crate::errors::OpenError;
+use crate::log::Log;
 
 /// Wall time.
 pub trait Clock {
@@ -104,12 +112,38 @@ impl std::fmt::Debug for StorageOptions {
 /// The storage of one core. Cloning shares it.
 #[derive(Clone)]
 pub struct Storage {
-    options: Rc<StorageOptions>,
+    pub(crate) shared: Rc<Shared>,
+}
+
+/// What the logs of this core share.
+pub(crate) struct Shared {
+    pub(crate) disk: Rc<dyn Disk>,
+    pub(crate) clock: Rc<dyn Clock>,
+    spawn: Rc<dyn Spawn>,
+    fatal: Rc<dyn FatalHook>,
+    pub(crate) pool: BufferPool,
+    core: u32,
+    pub(crate) limits: StorageLimits,
+    pub(crate) cache: RefCell<Cache>,
+    pub(crate) reading: RefCell<BTreeMap<(u64, u64), Rc<Reading>>>,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) commits: Semaphore,
+    ring: CheckpointRing,
+    checkpoints: RefCell<Checkpoints>,
+    space_dir: PathBuf,
+    free_bytes: Cell<u64>,
+    disk_full: Cell<bool>,
+    pub(crate) space_freed: Notify,
+    failed: Cell<bool>,
+    random: Cell<u64>,
+    /// Logs that hold memory or have something to do; looked at once a second.
+    active: RefCell<Vec<Weak<Log>>>,
+    pub(crate) second: Cell<u64>,
 }
 
 impl std::fmt::Debug for Storage {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Storage").field("core", &self.options.core).finish_non_exhaustive()
+        formatter.debug_struct("Storage").field("core", &self.shared.core).finish_non_exhaustive()
     }
 }
 
@@ -134,24 +168,156 @@ impl Storage {
     /// # Errors
     /// When the checkpoint directory cannot be listed, read or created. Damaged checkpoints are not an error.
     pub async fn open(options: StorageOptions) -> Result<Self, OpenError> {
-        Ok(Self { options: Rc::new(options) })
+        let dir = options.checkpoint_dir;
+        let (ring, checkpoints) = CheckpointRing::open(&*options.disk, &options.pool, &dir, options.core)
+            .await
+            .map_err(|source| OpenError::Io { path: dir.clone(), source })?;
+        let storage = Self {
+            shared: Rc::new(Shared {
+                cache: RefCell::new(Cache::new(options.limits.cache_bytes)),
+                reading: RefCell::default(),
+                descriptors: Descriptors::new(options.limits.open_files),
+                commits: Semaphore::new(options.limits.commits_in_flight.max(1)),
+                disk: options.disk,
+                clock: options.clock,
+                spawn: options.spawn,
+                fatal: options.fatal,
+                pool: options.pool,
+                core: options.core,
+                limits: options.limits,
+                ring,
+                checkpoints: RefCell::new(checkpoints),
+                space_dir: dir,
+                free_bytes: Cell::new(u64::MAX),
+                disk_full: Cell::new(false),
+                space_freed: Notify::new(),
+                failed: Cell::new(false),
+                random: Cell::new(options.seed),
+                active: RefCell::default(),
+                second: Cell::new(0),
+            }),
+        };
+        storage.shared.look_at_space().await;
+        Ok(storage)
     }
 
     /// Figures for `levada status`.
     #[must_use]
     pub fn status(&self) -> StorageStatus {
-        StorageStatus::default()
+        StorageStatus {
+            cache_bytes: self.shared.cache.borrow().used_bytes(),
+            open_files: self.shared.descriptors.count(),
+            free_bytes: self.shared.free_bytes.get(),
+            disk_full: self.shared.disk_full.get(),
+            failed: self.shared.failed.get(),
+        }
     }
 
-    /// Releases idle cache, closes idle files, looks at free space. Call about once a second; cheap when nothing is due.
-    pub async fn maintain(&self) {}
+    /// Releases idle memory and looks at free space. Call about once a second; cheap when nothing is due.
+    pub async fn maintain(&self) {
+        self.shared.second.set(self.shared.second.get() + 1);
+        self.shared.cache.borrow_mut().tick(self.shared.limits.cache_idle.as_secs().max(1));
+        let logs: Vec<Rc<Log>> = {
+            let mut active = self.shared.active.borrow_mut();
+            active.retain(|log| log.strong_count() > 0);
+            active.iter().filter_map(Weak::upgrade).collect()
+        };
+        let idle: Vec<*const Log> = logs.iter().filter(|log| log.release_if_idle()).map(Rc::as_ptr).collect();
+        self.shared.active.borrow_mut().retain(|log| !idle.contains(&log.as_ptr()));
+        if self.shared.active.borrow().is_empty() && self.shared.cache.borrow().used_bytes() == 0 {
+            self.shared.pool.shrink();
+        }
+        self.shared.look_at_space().await;
+    }
 
     /// Writes what the checkpoint ring still holds. Call after every partition is closed.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.shared.ring.flush(&*self.shared.disk).await;
+        self.shared.cache.borrow_mut().clear();
+        self.shared.descriptors.clear();
+    }
 
     /// The disk.
     #[must_use]
     pub fn disk(&self) -> &Rc<dyn Disk> {
-        &self.options.disk
+        &self.shared.disk
+    }
+}
+
+impl Shared {
+    pub(crate) fn note_checkpoint(self: &Rc<Self>, key: LogKey, checkpoint: Checkpoint) {
+        if self.ring.note(key, checkpoint) {
+            let storage = Rc::clone(self);
+            self.spawn(Box::pin(async move { storage.ring.run(&*storage.disk).await }));
+        }
+    }
+
+    pub(crate) async fn look_at_space(&self) {
+        let Ok(space) = self.disk.space(&self.space_dir).await else { return };
+        let low_water = self.limits.low_water_bytes.unwrap_or_else(|| (1 << 30).min(space.total_bytes / 20));
+        self.free_bytes.set(space.free_bytes);
+        self.disk_full.set(space.free_bytes < low_water);
+        if !self.disk_full.get() {
+            self.space_freed.notify_waiters();
+        }
+    }
+
+    pub(crate) fn spawn(&self, task: LocalFuture<'static, ()>) {
+        self.spawn.spawn(task);
+    }
+
+    /// A random number that is never zero (SplitMix64).
+    pub(crate) fn nonce(&self) -> u64 {
+        self.random.set(self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15));
+        let mut word = self.random.get();
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (word ^ (word >> 31)).max(1)
+    }
+
+    /// Keeps the nonces of a restart with the same seed apart from those of the run before.
+    pub(crate) fn stir(&self, nonce: u64) {
+        self.random.set(self.random.get().rotate_left(17) ^ nonce);
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.disk_full.get()
+    }
+
+    pub(crate) fn set_full(&self) {
+        self.disk_full.set(true);
+    }
+
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.free_bytes.get()
+    }
+
+    /// Records that the disk failed; the hook hears of the first time only.
+    pub(crate) fn fail(&self, path: &Path, operation: &'static str, error: &std::io::Error) {
+        if !self.failed.replace(true) {
+            let error = FatalError { path: path.to_path_buf(), operation, error: error.to_string() };
+            tracing::error!(path = %error.path.display(), operation, error = %error.error, "the disk failed");
+            self.fatal.on_fatal(error);
+        }
+    }
+
+    pub(crate) fn checkpoint_of(&self, key: LogKey) -> Option<Checkpoint> {
+        let found = self.checkpoints.borrow().get(&key).copied();
+        if let Some(checkpoint) = found {
+            self.ring.adopt(key, checkpoint);
+        }
+        found
+    }
+
+    pub(crate) fn register(&self, log: Weak<Log>) {
+        self.active.borrow_mut().push(log);
+    }
+
+    pub(crate) fn active_count(&self) -> usize {
+        self.active.borrow().len()
     }
 }

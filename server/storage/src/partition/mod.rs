@@ -1,13 +1,22 @@
 //! A partition's data without any network: offsets, append time, producers, epochs, reads, retention.
 
-use std::path::PathBuf;
-use std::rc::Rc;
+mod append;
+mod maintain;
+mod open;
+mod producers;
+mod query;
+mod state;
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-use crate::config::{Durability, PartitionConfig, PartitionIdentity};
-use crate::errors::{AppendError, AppendLost, MaintainError, OpenError, ReadError, ReadOnlyReason, Truncated};
-use crate::storage::Storage;
+use crate::config::{Durability, PartitionConfig};
+use crate::errors::{AppendLost, ReadOnlyReason};
+use crate::log::Log;
+pub(crate) use maintain::lost;
+use state::PartitionState;
 
 /// Proof that a batch was accepted, to be exchanged for the durability it reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +103,18 @@ pub trait ProgressSink {
 
 /// A registered sink; dropping it ends the calls.
 #[derive(Debug)]
-pub struct Watch {}
+pub struct Watch {
+    log: Weak<Log>,
+    id: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(log) = self.log.upgrade() {
+            log.sinks.borrow_mut().retain(|sink| sink.id != self.id);
+        }
+    }
+}
 
 /// What was found at open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,148 +168,11 @@ pub struct PartitionStatus {
 
 /// One partition on one core.
 #[derive(Debug)]
-pub struct Partition {}
-
-impl Partition {
-    /// Opens the partition in `dir`, recovering it if the last close was not clean. Creates nothing before the first append.
-    ///
-    /// # Errors
-    /// When the disk refuses or the directory belongs to something else. Damage is not an error: the partition opens
-    /// read-only and the report says where.
-    pub async fn open(
-        _storage: &Storage,
-        _dir: PathBuf,
-        _identity: PartitionIdentity,
-        _config: PartitionConfig,
-    ) -> Result<(Rc<Self>, OpenReport), OpenError> {
-        Ok((Rc::new(Self {}), OpenReport::default()))
-    }
-
-    /// Appends a batch (producer part and body, as it came from the producer). Readable by [`Partition::read`] once visible.
-    ///
-    /// The caller has checked the producer's CRC: it is not computed again here. `ask` raises the topic's durability for
-    /// this batch; it never lowers it.
-    ///
-    /// # Errors
-    /// Nothing was appended in any case of [`AppendError`].
-    pub fn append(&self, _batch: Bytes, _ask: Durability) -> Result<Append, AppendError> {
-        Err(AppendError::Closed)
-    }
-
-    /// Resolves when an append has a chance again after [`AppendError::Full`].
-    pub async fn writable(&self) {}
-
-    /// Current watermarks, from memory.
-    #[must_use]
-    pub fn watermarks(&self) -> Watermarks {
-        Watermarks::default()
-    }
-
-    /// State of a ticket now.
-    #[must_use]
-    pub fn ticket_state(&self, _ticket: Ticket) -> TicketState {
-        TicketState::Lost(AppendLost::Closed)
-    }
-
-    /// Waits until a ticket is reached and tells the durability that holds.
-    ///
-    /// # Errors
-    /// When it never will be; the outcome is unknown.
-    pub async fn durable(&self, _ticket: Ticket) -> Result<Durability, AppendLost> {
-        Err(AppendLost::Closed)
-    }
-
-    /// Waits until the visible end is beyond `offset` (or the partition is closed), and returns it.
-    pub async fn visible_beyond(&self, _offset: u64) -> u64 {
-        0
-    }
-
-    /// Calls `sink` with `token` on every progress until the returned watch is dropped.
-    #[must_use]
-    pub fn watch(&self, _sink: Rc<dyn ProgressSink>, _token: u64) -> Watch {
-        Watch {}
-    }
-
-    /// Reads whole batches from the one that holds `offset` on: at least one, no more than `max_bytes` otherwise, never
-    /// past the visible end. At the visible end it returns none.
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub async fn read(&self, _offset: u64, _max_bytes: usize) -> Result<ReadBatches, ReadError> {
-        Err(ReadError::Closed)
-    }
-
-    /// The same from memory: `None` if it would touch the disk.
-    pub fn try_read_cached(&self, _offset: u64, _max_bytes: usize) -> Option<Result<ReadBatches, ReadError>> {
-        None
-    }
-
-    /// The first batch appended at or after a time.
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub async fn offset_for_time(&self, _append_time_us: i64) -> Result<TimedOffset, ReadError> {
-        Err(ReadError::Closed)
-    }
-
-    /// The offset `count` messages before the visible end, at least the log start.
-    #[must_use]
-    pub fn offset_for_last(&self, _count: u64) -> u64 {
-        0
-    }
-
-    /// Whether a consumer that saw `offset` as its next one under `epoch` still sees the same log.
-    ///
-    /// # Errors
-    /// Where the log differs.
-    pub fn check_epoch(&self, _offset: u64, _epoch: u32) -> Result<(), Truncated> {
-        Ok(())
-    }
-
-    /// Deletes all messages before `offset` (at most the visible end), durably, and returns the new log start.
-    ///
-    /// # Errors
-    /// See [`MaintainError`].
-    pub async fn delete_before(&self, _offset: u64) -> Result<u64, MaintainError> {
-        Err(MaintainError::Closed)
-    }
-
-    /// Removes sealed segments that retention no longer keeps and returns the bytes freed.
-    ///
-    /// # Errors
-    /// See [`MaintainError`].
-    pub async fn apply_retention(&self, _now_us: i64) -> Result<u64, MaintainError> {
-        Err(MaintainError::Closed)
-    }
-
-    /// Current settings.
-    #[must_use]
-    pub fn config(&self) -> PartitionConfig {
-        PartitionConfig::default()
-    }
-
-    /// Changes the settings. They hold for the next append.
-    pub fn set_config(&self, _config: PartitionConfig) {}
-
-    /// Waits until everything appended so far is durable.
-    ///
-    /// # Errors
-    /// See [`MaintainError`].
-    pub async fn flush(&self) -> Result<(), MaintainError> {
-        Err(MaintainError::Closed)
-    }
-
-    /// Flushes, marks the log as cleanly closed and refuses everything from then on.
-    ///
-    /// # Errors
-    /// See [`MaintainError`]. The partition is closed in any case.
-    pub async fn close(&self) -> Result<(), MaintainError> {
-        Ok(())
-    }
-
-    /// Figures for `levada status`.
-    #[must_use]
-    pub fn status(&self) -> PartitionStatus {
-        PartitionStatus::default()
-    }
+pub struct Partition {
+    log: Rc<Log>,
+    state: RefCell<PartitionState>,
+    config: RefCell<PartitionConfig>,
+    next_watch: Cell<u64>,
+    /// Whether this run of the process is recorded in the log; a `memory` topic shows nothing before it is.
+    session_noted: Cell<bool>,
 }

@@ -1,0 +1,224 @@
+//! Memory that serves readers: buffers just written (tail chunks) and cold blocks read back. Bounded in bytes, least
+//! recently used goes first, and what nobody read for a while is released.
+//!
+//! Keys are segment nonces, which are unique and change when a segment is rewritten, so nothing stale can be found.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// Cold reads are blocks of this size at multiples of it.
+pub(crate) const COLD_BLOCK_BYTES: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shelf {
+    Tail,
+    Cold,
+}
+
+type Key = (Shelf, u64, u64);
+
+struct Entry {
+    bytes: Bytes,
+    charge_bytes: u64,
+    used: u64,
+    second: u64,
+}
+
+/// The cache of one core.
+pub(crate) struct Cache {
+    budget_bytes: u64,
+    used_bytes: u64,
+    clock: u64,
+    second: u64,
+    entries: BTreeMap<Key, Entry>,
+    order: BTreeMap<u64, Key>,
+}
+
+impl Cache {
+    pub(crate) fn new(budget_bytes: u64) -> Self {
+        Self { budget_bytes, used_bytes: 0, clock: 0, second: 0, entries: BTreeMap::new(), order: BTreeMap::new() }
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
+    /// Keeps a buffer that was written to `position` of a segment.
+    pub(crate) fn insert_tail(&mut self, nonce: u64, position: u64, bytes: Bytes, charge_bytes: u64) {
+        self.insert((Shelf::Tail, nonce, position), bytes, charge_bytes);
+    }
+
+    /// Keeps a cold block.
+    pub(crate) fn insert_cold(&mut self, nonce: u64, position: u64, bytes: Bytes) {
+        let charge_bytes = bytes.len() as u64;
+        self.insert((Shelf::Cold, nonce, position), bytes, charge_bytes);
+    }
+
+    /// The buffer that covers `position`, the position of its first byte, and whether it was read from the disk.
+    pub(crate) fn find(&mut self, nonce: u64, position: u64) -> Option<(Bytes, u64, bool)> {
+        let tail = self
+            .entries
+            .range((Shelf::Tail, nonce, 0)..=(Shelf::Tail, nonce, position))
+            .next_back()
+            .filter(|(key, entry)| position < key.2 + entry.bytes.len() as u64)
+            .map(|(&key, _)| key);
+        let key = tail.or_else(|| {
+            let key = (Shelf::Cold, nonce, position - position % COLD_BLOCK_BYTES);
+            self.entries.get(&key).is_some_and(|entry| position < key.2 + entry.bytes.len() as u64).then_some(key)
+        })?;
+        Some((self.touch(key)?, key.2, key.0 == Shelf::Cold))
+    }
+
+    /// Whether a cold block is kept with at least `len_bytes`.
+    pub(crate) fn has_cold(&self, nonce: u64, position: u64, len_bytes: u64) -> bool {
+        self.entries.get(&(Shelf::Cold, nonce, position)).is_some_and(|entry| len_bytes <= entry.bytes.len() as u64)
+    }
+
+    /// Forgets everything of a segment.
+    pub(crate) fn remove_segment(&mut self, nonce: u64) {
+        for shelf in [Shelf::Tail, Shelf::Cold] {
+            let keys: Vec<Key> =
+                self.entries.range((shelf, nonce, 0)..=(shelf, nonce, u64::MAX)).map(|(&key, _)| key).collect();
+            keys.into_iter().for_each(|key| self.remove(key));
+        }
+    }
+
+    /// Advances the cache's idea of time by one second and releases what was not used for `idle_seconds`.
+    pub(crate) fn tick(&mut self, idle_seconds: u64) {
+        self.second += 1;
+        while let Some((_, &key)) = self.order.first_key_value() {
+            let idle = self.entries.get(&key).is_none_or(|entry| entry.second + idle_seconds <= self.second);
+            if !idle {
+                break;
+            }
+            self.remove(key);
+        }
+    }
+
+    /// Releases everything.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.order.clear();
+        self.used_bytes = 0;
+    }
+
+    fn insert(&mut self, key: Key, bytes: Bytes, charge_bytes: u64) {
+        self.remove(key);
+        if self.budget_bytes < charge_bytes {
+            return;
+        }
+        while self.budget_bytes < self.used_bytes + charge_bytes {
+            let Some((_, &oldest)) = self.order.first_key_value() else { break };
+            self.remove(oldest);
+        }
+        self.clock += 1;
+        self.used_bytes += charge_bytes;
+        self.order.insert(self.clock, key);
+        self.entries.insert(key, Entry { bytes, charge_bytes, used: self.clock, second: self.second });
+    }
+
+    fn touch(&mut self, key: Key) -> Option<Bytes> {
+        let entry = self.entries.get_mut(&key)?;
+        // The most recent one, which is what a tail reader asks for again and again, needs no reordering.
+        if entry.used != self.clock {
+            self.order.remove(&entry.used);
+            self.clock += 1;
+            entry.used = self.clock;
+            self.order.insert(self.clock, key);
+        }
+        entry.second = self.second;
+        Some(entry.bytes.clone())
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(entry) = self.entries.remove(&key) {
+            self.order.remove(&entry.used);
+            self.used_bytes -= entry.charge_bytes;
+        }
+    }
+}
+
+/// A cold block being read: everyone who wants it waits for the same read.
+#[derive(Default)]
+pub(crate) struct Reading {
+    pub(crate) result: RefCell<Option<Result<Bytes, Rc<io::Error>>>>,
+    pub(crate) done: Cell<bool>,
+    pub(crate) notify: Notify,
+}
+
+impl Reading {
+    pub(crate) fn finish(&self, result: Result<Bytes, Rc<io::Error>>) {
+        *self.result.borrow_mut() = Some(result);
+        self.done.set(true);
+        self.notify.notify_waiters();
+    }
+
+    pub(crate) async fn wait(&self) -> Result<Bytes, Rc<io::Error>> {
+        loop {
+            // Registered before the look, so that a finish in between is not missed.
+            let notified = self.notify.notified();
+            if self.done.get() {
+                return self.result.borrow().clone().expect("a finished read has a result");
+            }
+            notified.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(fill: u8, len: usize) -> Bytes {
+        Bytes::from(vec![fill; len])
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_the_budget_holds() {
+        let mut cache = Cache::new(300);
+        for number in 0..3 {
+            cache.insert_tail(7, number * 100, block(number as u8, 100), 100);
+        }
+        assert_eq!(cache.find(7, 50).map(|found| found.1), Some(0));
+        cache.insert_tail(7, 300, block(3, 100), 100);
+        assert_eq!(cache.used_bytes(), 300);
+        assert!(cache.find(7, 150).is_none());
+        assert_eq!(cache.find(7, 399).map(|(bytes, at, _)| (bytes[0], at)), Some((3, 300)));
+        assert_eq!(cache.find(7, 0).map(|found| found.1), Some(0));
+        cache.insert_tail(7, 1000, block(9, 301), 301);
+        assert!(cache.find(7, 1000).is_none());
+    }
+
+    #[test]
+    fn a_tail_buffer_is_found_before_the_cold_block_around_it() {
+        let mut cache = Cache::new(10 << 20);
+        cache.insert_cold(1, 0, block(1, 1 << 20));
+        cache.insert_tail(1, 4096, block(2, 4096), 4096);
+        assert_eq!(cache.find(1, 5000).map(|(bytes, at, _)| (bytes[0], at)), Some((2, 4096)));
+        assert_eq!(cache.find(1, 9000).map(|(bytes, at, _)| (bytes[0], at)), Some((1, 0)));
+        assert!(cache.find(2, 9000).is_none());
+        cache.remove_segment(1);
+        assert_eq!(cache.used_bytes(), 0);
+        assert!(cache.find(1, 5000).is_none());
+    }
+
+    #[test]
+    fn what_nobody_reads_is_released() {
+        let mut cache = Cache::new(10 << 20);
+        cache.insert_tail(1, 0, block(1, 10), 10);
+        cache.insert_tail(1, 10, block(2, 10), 10);
+        cache.tick(2);
+        assert!(cache.find(1, 0).is_some());
+        cache.tick(2);
+        assert!(cache.find(1, 10).is_none());
+        assert!(cache.find(1, 0).is_some());
+        cache.tick(2);
+        cache.tick(2);
+        assert_eq!(cache.used_bytes(), 0);
+    }
+}
