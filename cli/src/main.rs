@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(()) => Exit::Done,
         Err(failure) => {
             if !failure.is_silent() {
-                session.screen.warn(&format!("levada: {failure}"));
+                session.screen.failure(&failure);
             }
             failure.exit()
         }

@@ -91,7 +91,14 @@ impl Screen {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// A table, with its lines dim and its header bold where that can be seen.
+    /// Says how the command ended badly.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let (strong, plain) =
+            if self.notes_are_on_terminal && self.colour_allowed { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        self.warn(&format!("{strong}levada:{plain} {failure}"));
+    }
+
+    /// A table without lines, its header bold where that can be seen.
     pub(crate) fn table<const N: usize>(&self, header: [&str; N], rows: Vec<[Value; N]>) -> String {
         let mut table = self.empty_table();
         let figures: [bool; N] = std::array::from_fn(|i| rows.iter().any(|row| matches!(row[i], Value::Figure(_))));

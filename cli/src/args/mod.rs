@@ -137,3 +137,36 @@ pub(crate) enum Command {
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_lines_of_the_contract_are_understood() {
+        for line in [
+            "levada --server levada://127.0.0.1:7420 --token-file t --output json status",
+            "levada topic create s/t --partitions 8 --durability memory --retention-bytes 1000 --retention-age 7d --compression lz4",
+            "levada produce s/t --file f --format json --key-field k --batch-bytes 1048576 --compression zstd",
+            "levada produce s/t --format lines",
+            "levada consume s/t:3 --from offset:12 --max 5 --follow",
+            "levada consume s/t --from time:2026-11-22T18:00:00Z --output json",
+            "levada consume s/t --from last:10",
+            "levada bench produce --messages 10 --size 100 --batch-messages 5 --producers 2 --partitions 2 --durability disk",
+            "levada verify DIR",
+            "levada repair DIR --partition 1:0 --accept-loss",
+            "levada context add lab 127.0.0.1:7420",
+            "levada completions bash",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}
