@@ -145,6 +145,8 @@ pub struct Connection {
     sent_ms: u64,
     /// When a Ping went out that nothing was heard after.
     pinged_ms: Option<u64>,
+    /// Correlation of this machine's own last Ping: its answer is for nobody else.
+    own_ping: Option<u32>,
 }
 
 /// Kind of the reply to a request of this kind.
@@ -171,6 +173,7 @@ impl Connection {
             heard_ms: now_ms,
             sent_ms: now_ms,
             pinged_ms: None,
+            own_ping: None,
             config,
         };
         connection.outbound.push_raw(&limits::PREFACE);
@@ -253,7 +256,7 @@ impl Connection {
             frame if frame.kind() != expected => {
                 Err(ClientFault::Order { what: "a reply of another kind than its request" })
             }
-            ServerFrame::Pong(_) => Ok(None),
+            ServerFrame::Pong(_) if self.own_ping == Some(frame.correlation) => Ok(None),
             ServerFrame::Welcome(welcome) => self.on_welcome(welcome),
             ServerFrame::Authenticated(answer) if self.phase == Phase::Authenticating => {
                 self.phase = Phase::Open;
@@ -386,7 +389,7 @@ impl Connection {
         }
         if self.phase == Phase::Open && self.pinged_ms.is_none() {
             self.pinged_ms = Some(now_ms);
-            self.send(&Ping {}).expect("Ping is short");
+            self.own_ping = Some(self.send(&Ping {}).expect("Ping is short"));
             return Ok(());
         }
         self.phase = Phase::Ended;

@@ -105,11 +105,11 @@ impl Admin {
         Admin { client }
     }
 
-    async fn read<C: messages::Call>(&self, call: C) -> Result<C::Reply> {
+    async fn read<C: messages::Call + Clone + Send + 'static>(&self, call: C) -> Result<C::Reply> {
         self.client.call(call, Repeat::Freely).await
     }
 
-    async fn change<C: messages::Call>(&self, call: C) -> Result<C::Reply> {
+    async fn change<C: messages::Call + Clone + Send + 'static>(&self, call: C) -> Result<C::Reply> {
         self.client.call(call, Repeat::UnlessApplied).await
     }
 

@@ -1,17 +1,62 @@
-//! The client: placeholder until the connection machine is in.
+//! The client: where everything else comes from. Holds two links to the server, one for producing and one for consuming and
+//! control, and retries requests that may be repeated.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use levada_protocol::messages;
+use bytes::Bytes;
+use levada_protocol::ErrorCode;
+use levada_protocol::messages::{Call, Ping, Reply as _, Role, Welcome};
+use tokio::time::{Instant, timeout_at};
 
+use crate::address::ServerAddress;
 use crate::admin::Admin;
+use crate::backoff::{Backoff, BackoffOptions};
 use crate::consumer::{Consumer, ConsumerOptions};
+use crate::discovery::Surroundings;
+use crate::environment::{Clock, Random};
 use crate::error::{Error, Result};
+use crate::link::{Link, LinkTerms};
 use crate::options::ClientOptions;
-use crate::producer::{Producer, ProducerOptions};
+use crate::producer::accumulator::Accumulator;
+use crate::producer::{Producer, ProducerOptions, unsettled};
 
 /// A connection to a server, shared by everything made from it. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Client {}
+///
+/// The client belongs to the tokio runtime it was connected on. A lost connection is repaired in the background.
+///
+/// ```no_run
+/// # async fn example() -> levada::Result<()> {
+/// use levada::{Client, ClientOptions, Credentials};
+/// use std::time::Duration;
+///
+/// // Finds a server on this machine, or the one that the environment or the saved context names.
+/// let local = Client::connect(ClientOptions::new()).await?;
+///
+/// let options = ClientOptions::new().server("levada+tls://example.org").credentials(Credentials::token("lvt_…"));
+/// let remote = Client::connect(options).await?;
+/// println!("{:?}", remote.server_info());
+/// remote.close(Duration::from_secs(5)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    terms: Arc<LinkTerms>,
+    runtime: tokio::runtime::Handle,
+    control: Link,
+    produce: OnceLock<Link>,
+    clock: Arc<dyn Clock>,
+    next_id: AtomicU64,
+    producers: Mutex<BTreeMap<u64, Weak<Accumulator>>>,
+    closed: AtomicBool,
+}
 
 /// What is known about the server and the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +64,7 @@ pub struct ServerInfo {
     /// Version of the server.
     pub server_version: String,
     /// 16 bytes, one for each data directory's birth.
-    pub cluster_id: bytes::Bytes,
+    pub cluster_id: Bytes,
     /// Number of the node.
     pub node_id: u32,
     /// Cores that serve.
@@ -31,27 +76,57 @@ pub struct ServerInfo {
     /// User the client speaks for; absent where the server asks for none.
     pub user: Option<String>,
     /// Role of that user.
-    pub role: Option<messages::Role>,
+    pub role: Option<Role>,
 }
 
-#[derive(Clone, Copy)]
+/// When a request that failed may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
+    /// It only reads.
     Freely,
+    /// Unless it may have taken effect.
     UnlessApplied,
 }
 
 impl Client {
-    /// Connects and authenticates, once; later losses are repaired in the background.
+    /// Connects and authenticates; fails after one attempt. Later losses are repaired in the background.
     ///
     /// # Errors
-    /// `CONNECT_FAILED`, `TLS_FAILED`, errors of class auth, usage errors of the options.
+    /// `CONNECT_FAILED`, `TLS_FAILED`, errors of class auth, usage errors of the options, `CREDENTIALS_UNREADABLE`.
     pub async fn connect(options: impl Into<ClientOptions>) -> Result<Client> {
-        let _ = options.into();
-        Err(Error::internal("not yet"))
-    }
-
-    pub(crate) async fn call<C: messages::Call>(&self, _call: C, _repeat: Repeat) -> Result<C::Reply> {
-        Err(Error::internal("not yet"))
+        let options = options.into();
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| Error::usage("runtime", "Client::connect must be called within a tokio runtime"))?;
+        let destination = Surroundings::of_process().resolve(options.wish)?;
+        let mut tls = options.tls;
+        tls.ca_file = tls.ca_file.or(destination.ca_file);
+        let connector = options.environment.connector(&tls)?;
+        let terms = Arc::new(LinkTerms {
+            address: destination.address,
+            connector,
+            random: options.environment.random,
+            credentials: destination.credentials,
+            connect_timeout: options.connect_timeout,
+            request_timeout: options.request_timeout,
+            backoff: options.backoff,
+            client_name: options.client_name,
+            epoch: Instant::now(),
+            session: Mutex::default(),
+        });
+        let control = Link::start(Arc::clone(&terms), &runtime);
+        control.connect().await?;
+        Ok(Client {
+            inner: Arc::new(Inner {
+                terms,
+                runtime,
+                control,
+                produce: OnceLock::new(),
+                clock: options.environment.clock,
+                next_id: AtomicU64::new(1),
+                producers: Mutex::default(),
+                closed: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// The managing side.
@@ -62,24 +137,38 @@ impl Client {
     /// A producer to `stream/topic`.
     ///
     /// # Errors
-    /// `TOPIC_NOT_FOUND`, usage errors of the options.
+    /// `TOPIC_NOT_FOUND`, `PERMISSION_DENIED`, usage errors of the options.
     pub async fn producer(&self, topic: &str, options: ProducerOptions) -> Result<Producer> {
-        let _ = (topic, options);
-        Err(Error::internal("not yet"))
+        Producer::open(self, topic, options).await
     }
 
     /// A consumer.
     ///
     /// # Errors
-    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`, usage errors of the options.
+    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`, `PERMISSION_DENIED`, usage errors of the options.
     pub async fn consumer(&self, options: ConsumerOptions) -> Result<Consumer> {
-        let _ = options;
-        Err(Error::internal("not yet"))
+        Consumer::open(self, options).await
     }
 
-    /// What is known about the server.
+    /// What the server told at the last handshake.
     pub fn server_info(&self) -> Option<ServerInfo> {
-        None
+        let session = self.inner.terms.session();
+        let welcome = session.welcome?;
+        Some(ServerInfo {
+            server_version: welcome.server_version.clone(),
+            cluster_id: welcome.cluster_id.clone(),
+            node_id: welcome.node_id,
+            shard_count: welcome.shard_count,
+            max_payload_bytes: welcome.max_payload_bytes,
+            max_batch_bytes: welcome.max_batch_bytes,
+            user: session.authenticated.as_ref().map(|granted| granted.user.clone()),
+            role: session.authenticated.as_ref().map(|granted| granted.role),
+        })
+    }
+
+    /// The address the client is connected to.
+    pub fn server_address(&self) -> &ServerAddress {
+        &self.inner.terms.address
     }
 
     /// Asks for a sign of life and returns how long it took.
@@ -87,15 +176,127 @@ impl Client {
     /// # Errors
     /// Those of any request.
     pub async fn ping(&self) -> Result<Duration> {
-        Err(Error::internal("not yet"))
+        let asked = Instant::now();
+        self.call(Ping {}, Repeat::Freely).await?;
+        Ok(asked.elapsed())
     }
 
-    /// Flushes and closes every producer, closes every consumer, ends the connections.
+    /// Lets every producer settle what it has taken, then ends everything made from this client.
     ///
     /// # Errors
-    /// `CLIENT_TIMEOUT` if something was still unacknowledged then.
+    /// `CLIENT_TIMEOUT` if something was still unacknowledged then; the client is closed all the same, and the deliveries of
+    /// those messages fail with `CLOSED`.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        let _ = timeout;
-        Err(Error::internal("not yet"))
+        let deadline = Instant::now() + timeout;
+        self.inner.closed.store(true, Ordering::Release);
+        let producers: Vec<Arc<Accumulator>> = self.producers().values().filter_map(Weak::upgrade).collect();
+        for producer in &producers {
+            if producer.begin_close()
+                && let Some(link) = self.inner.produce.get()
+            {
+                link.wake(producer.id());
+            }
+        }
+        let mut outcome = Ok(());
+        for producer in &producers {
+            let settled = match timeout_at(deadline, producer.flushed(u64::MAX)).await {
+                Ok(settled) => settled,
+                Err(_) => Err(unsettled(producer.unsettled_count())),
+            };
+            outcome = outcome.and(settled);
+        }
+        for link in self.inner.produce.get().into_iter().chain([&self.inner.control]) {
+            link.close();
+            // The task ends after it has told its residents; it does not wait for the network.
+            link.closed().await;
+        }
+        outcome
+    }
+
+    // ------------------------------------------------------------ for the rest of the crate
+
+    /// Sends a request and waits for its reply, again and again until the request timeout where that is harmless.
+    pub(crate) async fn call<C: Call + Clone + Send + 'static>(&self, call: C, repeat: Repeat) -> Result<C::Reply> {
+        let terms = &self.inner.terms;
+        let deadline = Instant::now() + terms.request_timeout;
+        let mut backoff = Backoff::new(terms.backoff);
+        loop {
+            let error = match timeout_at(deadline, self.inner.control.call(call.clone())).await {
+                Ok(Ok((frame, _))) => {
+                    return C::Reply::from_frame(frame).map_err(|frame| {
+                        Error::new(
+                            ErrorCode::BadFrame,
+                            format!("the server answered with another request's reply: {frame:?}"),
+                        )
+                        .with_maybe_applied(true)
+                    });
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let text = format!("no answer within {:?}", terms.request_timeout);
+                    return Err(
+                        Error::new(ErrorCode::ClientTimeout, text).with_maybe_applied(repeat == Repeat::UnlessApplied)
+                    );
+                }
+            };
+            let is_harmless = repeat == Repeat::Freely || !error.maybe_applied();
+            if !error.is_retriable() || !is_harmless {
+                return Err(error);
+            }
+            let wait_ms = backoff.next_ms(terms.random.next_u64()).max(u64::from(error.retry_after_ms()));
+            let next = Instant::now() + Duration::from_millis(wait_ms);
+            if deadline <= next {
+                return Err(error);
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    fn producers(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Weak<Accumulator>>> {
+        self.inner.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember(&self, accumulator: &Arc<Accumulator>) {
+        let mut producers = self.producers();
+        producers.retain(|_, known| known.strong_count() != 0);
+        producers.insert(accumulator.id(), Arc::downgrade(accumulator));
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.inner.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn control(&self) -> Link {
+        self.inner.control.clone()
+    }
+
+    pub(crate) fn produce_link(&self) -> Link {
+        self.inner.produce.get_or_init(|| Link::start(Arc::clone(&self.inner.terms), &self.inner.runtime)).clone()
+    }
+
+    pub(crate) fn terms(&self) -> Arc<LinkTerms> {
+        Arc::clone(&self.inner.terms)
+    }
+
+    pub(crate) fn welcome(&self) -> Option<Box<Welcome>> {
+        self.inner.terms.session().welcome
+    }
+
+    pub(crate) fn backoff(&self) -> BackoffOptions {
+        self.inner.terms.backoff
+    }
+
+    pub(crate) fn random(&self) -> Arc<dyn Random> {
+        Arc::clone(&self.inner.terms.random)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.inner.clock)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("server", &self.inner.terms.address).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use levada_protocol::{ErrorClass, ErrorCode};
+use levada_protocol::{ErrorClass, ErrorCode, messages};
 
 /// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -119,6 +119,24 @@ impl Error {
     /// Whether this is that code.
     pub fn is(&self, code: ErrorCode) -> bool {
         self.inner.number == code.code()
+    }
+
+    /// The error of a frame, whose flags and class are taken at its word.
+    pub(crate) fn from_wire(wire: &messages::Error) -> Error {
+        let known = ErrorCode::from_code(wire.code);
+        let class =
+            ErrorClass::try_from(wire.class).ok().or(known.map(ErrorCode::class)).unwrap_or(ErrorClass::Internal);
+        Error {
+            inner: Arc::new(Inner {
+                number: wire.code,
+                class,
+                retriable: wire.retriable(),
+                maybe_applied: wire.maybe_applied(),
+                retry_after_ms: wire.retry_after_ms,
+                message: wire.message.clone(),
+                details: wire.details.iter().map(|detail| (detail.name.clone(), detail.value.clone())).collect(),
+            }),
+        }
     }
 
     pub(crate) fn detail_number(&self, name: &str) -> Option<u64> {

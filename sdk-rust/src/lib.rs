@@ -30,6 +30,7 @@ mod credentials;
 mod discovery;
 mod environment;
 mod error;
+mod link;
 mod message;
 mod options;
 mod producer;
@@ -47,12 +48,14 @@ pub use contexts::{Context, Contexts};
 pub use credentials::Credentials;
 pub use environment::{ByteStream, Clock, ConnectFuture, Connector, Environment, Random, SystemClock, SystemRandom};
 pub use error::{Error, Result};
+pub use levada_protocol::batch::{Header, HeaderValue, MessageSpan};
+pub use levada_protocol::headers::HeaderValueRef;
 pub use levada_protocol::messages::{
     Durability, PartitionInfo, PartitionState, Position, PositionKind, PositionResolved, ReadOnlyPartition, Role,
     ServerStatus, StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions, UserInfo,
 };
 pub use levada_protocol::{ErrorClass, ErrorCode};
-pub use message::{AsMessage, Header, HeaderValue, Message, MessageRef};
+pub use message::{AsMessage, Message, MessageRef};
 pub use options::ClientOptions;
 pub use producer::{
     BatchDelivery, BatchEvent, BatchReceipt, CompletionSink, Compression, Delivery, NO_TOKEN, Producer,

@@ -1,32 +1,7 @@
 //! Messages on their way out: an owned form, a borrowed form, and the trait by which plain bytes pass for either.
 
 use bytes::Bytes;
-
-/// A named, typed value.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Header {
-    /// UTF-8, at most 255 bytes.
-    pub name: String,
-    /// Its value.
-    pub value: HeaderValue,
-}
-
-/// Value of a header.
-#[derive(Clone, Debug, PartialEq)]
-pub enum HeaderValue {
-    /// UTF-8, at most 65,535 bytes.
-    String(String),
-    /// At most 65,535 bytes.
-    Bytes(Bytes),
-    /// A truth value.
-    Bool(bool),
-    /// A signed number.
-    I64(i64),
-    /// An unsigned number.
-    U64(u64),
-    /// A floating point number, bit for bit.
-    F64(f64),
-}
+use levada_protocol::batch::{Header, HeaderValue};
 
 /// A message to produce.
 ///

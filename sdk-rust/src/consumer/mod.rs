@@ -1,45 +1,203 @@
-//! Consuming.
+//! Consuming: reads partitions of one topic from positions of the caller's choice.
+//!
+//! The receiving half (`core`) lives in the connection's task; the caller's half (`cursor`) turns received bytes into verified
+//! batches in the caller's own thread; `inbound` is what they share.
+
 mod batch;
+pub(crate) mod core;
+mod cursor;
+mod inbound;
 mod options;
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use levada_protocol::ErrorCode;
+use levada_protocol::messages::Position;
 
 pub use batch::{Batch, Messages, ReceivedMessage, ReceivedRef, Taken};
 pub use options::{ConsumerOptions, OnCorrupt, OnOutOfRange, OnTruncated};
 
+use crate::admin::{Admin, parse_topic};
+use crate::client::Client;
 use crate::error::{Error, Result};
-use levada_protocol::messages::Position;
+use crate::link::{Link, Resident};
+use cursor::{Amount, Attempt, Cursor};
+use inbound::Inbound;
+
+/// The smallest window of a partition, in bytes.
+const MIN_WINDOW_BYTES: u64 = 64 << 10;
 
 /// Reads partitions of one topic.
-#[derive(Debug)]
-pub struct Consumer {}
+///
+/// Batches are slices of the bytes received. A call that is given up, by dropping its future or by a timeout, loses nothing:
+/// messages count as handed out when the call returns them, not before. After a lost connection reading goes on after the
+/// last message handed out.
+///
+/// ```no_run
+/// # async fn example(client: levada::Client) -> levada::Result<()> {
+/// use levada::{ConsumerOptions, Position};
+///
+/// let options = ConsumerOptions::new("shop/orders").from(Position::EARLIEST).until_end();
+/// let consumer = client.consumer(options).await?;
+/// while let Some(message) = consumer.receive().await? {
+///     println!("{}:{} {:?}", message.partition, message.offset, message.payload);
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Consumer {
+    id: u64,
+    topic: String,
+    link: Link,
+    inbound: Arc<Inbound>,
+    cursor: Mutex<Cursor>,
+    receiving: AtomicBool,
+}
+
+/// A receive under way; there may be one at a time.
+struct Receiving<'a>(&'a AtomicBool);
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 impl Consumer {
-    /// The next message; `None` at the end asked for by [`ConsumerOptions::until_end`].
-    ///
-    /// # Errors
-    /// See the policies of [`ConsumerOptions`]; `CONCURRENT_CALL`, `CLOSED`.
-    pub async fn receive(&self) -> Result<Option<ReceivedMessage>> {
-        Err(Error::internal("not yet"))
+    pub(crate) async fn open(client: &Client, options: ConsumerOptions) -> Result<Consumer> {
+        let address = parse_topic(&options.topic)?;
+        let topic = format!("{}/{}", address.stream, address.topic);
+        let description = Admin::new(client.clone()).describe_topic(&topic).await?;
+        let count = description.topic.options.partition_count;
+        let mut partitions = match (options.partitions, address.partition) {
+            (Some(_), Some(_)) => {
+                return Err(Error::usage("partitions", "a partition is named in the topic and as an option"));
+            }
+            (Some(partitions), None) => partitions,
+            (None, Some(partition)) => vec![partition],
+            (None, None) => (0..count).collect(),
+        };
+        partitions.sort_unstable();
+        partitions.dedup();
+        if partitions.is_empty() {
+            return Err(Error::usage("partitions", "there must be at least one partition"));
+        }
+        if let Some(missing) = partitions.iter().chain(options.starts.keys()).find(|partition| count <= **partition) {
+            let text = format!("{topic} has no partition {missing}");
+            return Err(Error::new(ErrorCode::PartitionNotFound, text).with_detail("partition", missing));
+        }
+        let starts: Vec<(u32, Position)> = partitions
+            .iter()
+            .map(|partition| (*partition, options.starts.get(partition).unwrap_or(&options.start).clone()))
+            .collect();
+        let window_bytes = (options.prefetch_bytes / partitions.len() as u64).max(MIN_WINDOW_BYTES);
+        let inbound = Inbound::new(starts.iter().map(|(_, start)| start.clone()));
+        let terms = core::Terms {
+            topic_id: description.topic.topic_id,
+            partitions,
+            window_bytes,
+            until_end: options.until_end,
+            on_corrupt: options.on_corrupt,
+            on_truncated: options.on_truncated,
+            on_out_of_range: options.on_out_of_range,
+            backoff: client.backoff(),
+        };
+        let id = client.next_id();
+        let link = client.control();
+        let core = core::ConsumerCore::new(Arc::clone(&inbound), terms, client.random());
+        link.add(id, Resident::Consumer(core))?;
+        let cursor = Mutex::new(Cursor::new(Arc::clone(&inbound), &starts, options.on_corrupt, window_bytes));
+        Ok(Consumer { id, topic, link, inbound, cursor, receiving: AtomicBool::new(false) })
     }
 
-    /// The next batches, at least one message unless time runs out or the end is reached: then it is empty.
+    fn cursor(&self) -> MutexGuard<'_, Cursor> {
+        // A panic in it would be a defect; positions only move together with what is handed out.
+        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Result<Receiving<'_>> {
+        if self.receiving.swap(true, Ordering::Acquire) {
+            let text = "another receive is under way on this consumer";
+            return Err(Error::new(ErrorCode::ConcurrentCall, text));
+        }
+        Ok(Receiving(&self.receiving))
+    }
+
+    fn attempt<T>(&self, take: impl FnOnce(&mut Cursor) -> (Result<Attempt<T>>, bool)) -> Result<Attempt<T>> {
+        let (outcome, wake) = take(&mut self.cursor());
+        if wake {
+            self.link.wake(self.id);
+        }
+        outcome
+    }
+
+    /// Polls until something can be taken; `None` at the end.
+    fn poll_take<T>(
+        &self,
+        context: &Context<'_>,
+        mut take: impl FnMut(&mut Cursor) -> (Result<Attempt<T>>, bool),
+    ) -> Poll<Result<Option<T>>> {
+        loop {
+            let version = self.inbound.lock().version;
+            match self.attempt(&mut take) {
+                Ok(Attempt::Got(value)) => return Poll::Ready(Ok(Some(value))),
+                Ok(Attempt::Finished) => return Poll::Ready(Ok(None)),
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(Attempt::Nothing) => {}
+            }
+            if !self.inbound.watch(version, context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The next message; `None` at the end asked for by [`ConsumerOptions::until_end`].
+    ///
+    /// Cancel-safe. For speed prefer [`Consumer::receive_batch`].
+    ///
+    /// # Errors
+    /// What the policies of [`ConsumerOptions`] do not deal with (`CORRUPT_BATCH`, `LOG_TRUNCATED`, `OFFSET_OUT_OF_RANGE`);
+    /// that the topic is gone or may not be read; `CONCURRENT_CALL`, `CLOSED`. Lost connections are no errors.
+    pub async fn receive(&self) -> Result<Option<ReceivedMessage>> {
+        let _receiving = self.begin()?;
+        poll_fn(|context| self.poll_take(context, Cursor::take_message)).await
+    }
+
+    /// The next batches: at most `max_messages` messages, of about `max_bytes` stored bytes but at least one batch.
+    /// Empty when `timeout` has passed or the end asked for by [`ConsumerOptions::until_end`] is reached.
+    ///
+    /// Cancel-safe.
     ///
     /// # Errors
     /// As [`Consumer::receive`].
     pub async fn receive_batch(&self, max_messages: usize, max_bytes: usize, timeout: Duration) -> Result<Vec<Batch>> {
-        let _ = (max_messages, max_bytes, timeout);
-        Err(Error::internal("not yet"))
+        let amount = amount(max_messages, max_bytes)?;
+        let _receiving = self.begin()?;
+        let taken = poll_fn(|context| self.poll_take(context, |cursor| cursor.take(amount)));
+        match tokio::time::timeout(timeout, taken).await {
+            Ok(taken) => Ok(taken?.map_or_else(Vec::new, |taken| taken.batches)),
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
-    /// The next whole batch; `None` at the end asked for by [`ConsumerOptions::until_end`].
+    /// The next batch, whole; `None` at the end asked for by [`ConsumerOptions::until_end`].
+    ///
+    /// Cancel-safe.
     ///
     /// # Errors
     /// As [`Consumer::receive`].
     pub async fn next_batch(&self) -> Result<Option<Batch>> {
-        Err(Error::internal("not yet"))
+        let _receiving = self.begin()?;
+        poll_fn(|context| self.poll_batch(context)).await
+    }
+
+    fn poll_batch(&self, context: &Context<'_>) -> Poll<Result<Option<Batch>>> {
+        self.poll_take(context, |cursor| cursor.take(ONE_BATCH))
+            .map_ok(|taken| taken.and_then(|taken| taken.batches.into_iter().next()))
     }
 
     /// Whole batches as a stream.
@@ -47,36 +205,47 @@ impl Consumer {
         Batches { consumer: self }
     }
 
-    /// What is ready, without waiting.
+    /// What is ready, without waiting: see [`Consumer::receive_batch`].
     ///
     /// # Errors
     /// As [`Consumer::receive`].
     pub fn try_take(&self, max_messages: usize, max_bytes: usize) -> Result<Taken> {
-        let _ = (max_messages, max_bytes);
-        Err(Error::internal("not yet"))
+        let amount = amount(max_messages, max_bytes)?;
+        Ok(match self.attempt(|cursor| cursor.take(amount))? {
+            Attempt::Got(taken) => taken,
+            Attempt::Nothing => Taken::default(),
+            Attempt::Finished => Taken { finished: true, ..Taken::default() },
+        })
     }
 
-    /// Calls back once when there is something to take, an error or the end; at once if there is already.
+    /// Calls back once when there is something to take, an error, or the end: at once if there is already. The callback runs
+    /// on the connection's task or the caller's thread and must return at once; arming again replaces it.
     pub fn arm(&self, callback: impl FnOnce() + Send + 'static) {
-        let _ = callback;
+        let version = self.inbound.lock().version;
+        if self.cursor().is_ready() {
+            callback();
+        } else {
+            self.inbound.arm(version, Box::new(callback));
+        }
     }
 
-    /// Moves to another position in one partition; messages handed out are not taken back.
+    /// Moves to another position in one partition. What was handed out is not taken back.
     ///
     /// # Errors
     /// `PARTITION_NOT_FOUND` if this consumer does not read it.
     pub fn seek(&self, partition: u32, position: Position) -> Result<()> {
-        let _ = (partition, position);
-        Err(Error::internal("not yet"))
+        if self.cursor().seek(partition, position)? {
+            self.link.wake(self.id);
+        }
+        Ok(())
     }
 
-    /// Stops handing out messages of a partition.
+    /// Stops handing out messages of a partition; at most its share of the prefetched bytes is kept.
     ///
     /// # Errors
     /// As [`Consumer::seek`].
     pub fn pause(&self, partition: u32) -> Result<()> {
-        let _ = partition;
-        Err(Error::internal("not yet"))
+        self.cursor().set_paused(partition, true)
     }
 
     /// Goes on with a paused partition.
@@ -84,32 +253,64 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::seek`].
     pub fn resume(&self, partition: u32) -> Result<()> {
-        let _ = partition;
-        Err(Error::internal("not yet"))
+        self.cursor().set_paused(partition, false)
     }
 
     /// Offset of the next message to be handed out; `None` until the server has told what the start came to.
     pub fn position(&self, partition: u32) -> Option<u64> {
-        let _ = partition;
-        None
+        self.cursor().position(partition)
     }
 
     /// The partitions it reads.
     pub fn partitions(&self) -> Vec<u32> {
-        Vec::new()
+        self.cursor().partitions()
     }
 
-    /// Ends the subscriptions.
+    /// The topic it reads, `stream/topic`.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Ends the subscriptions; a receive under way fails with `CLOSED`. Needs no answer of the server, so it never takes
+    /// as long as `timeout`.
     ///
     /// # Errors
-    /// `CLIENT_TIMEOUT` if the server did not answer in time; the consumer is closed all the same.
+    /// None at present.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         let _ = timeout;
-        Err(Error::internal("not yet"))
+        self.end();
+        Ok(())
+    }
+
+    fn end(&self) {
+        if self.cursor().close() {
+            self.link.wake(self.id);
+        }
     }
 }
 
-/// Whole batches of a [`Consumer`].
+const ONE_BATCH: Amount = Amount { max_messages: usize::MAX, max_bytes: usize::MAX, max_batches: 1 };
+
+fn amount(max_messages: usize, max_bytes: usize) -> Result<Amount> {
+    if max_messages == 0 {
+        return Err(Error::usage("max_messages", "max_messages must not be 0"));
+    }
+    Ok(Amount { max_messages, max_bytes, max_batches: usize::MAX })
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("id", &self.id).field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// Whole batches of a [`Consumer`]; ends where the consumer does.
 #[derive(Debug)]
 pub struct Batches<'a> {
     consumer: &'a Consumer,
@@ -118,16 +319,15 @@ pub struct Batches<'a> {
 impl futures_core::Stream for Batches<'_> {
     type Item = Result<Batch>;
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let _ = self.consumer;
-        Poll::Ready(None)
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.consumer.poll_batch(context).map(Result::transpose)
     }
 }
 
 impl futures_core::Stream for Consumer {
     type Item = Result<ReceivedMessage>;
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(None)
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_take(context, Cursor::take_message).map(Result::transpose)
     }
 }

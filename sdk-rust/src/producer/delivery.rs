@@ -26,6 +26,8 @@ pub struct Receipt {
     pub durability: Durability,
     /// Whether an earlier attempt had appended it already.
     pub duplicate: bool,
+    /// Whether the server encoded the batch anew, as the topic asks.
+    pub server_encoded: bool,
 }
 
 /// Where messages of one batch went: `message_count` offsets from `base_offset` on.
@@ -43,6 +45,8 @@ pub struct BatchReceipt {
     pub durability: Durability,
     /// Whether an earlier attempt had appended them already.
     pub duplicate: bool,
+    /// Whether the server encoded the batch anew, as the topic asks.
+    pub server_encoded: bool,
 }
 
 impl BatchReceipt {
@@ -57,6 +61,7 @@ impl BatchReceipt {
             append_time_us: self.append_time_us,
             durability: self.durability,
             duplicate: self.duplicate,
+            server_encoded: self.server_encoded,
         }
     }
 }

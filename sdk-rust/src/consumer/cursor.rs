@@ -1,0 +1,443 @@
+//! The caller's side of a consumer: positions, and the way from received bytes to verified batches.
+//!
+//! Invariants: a position only moves when messages are handed out in the same call, so giving up a call loses nothing;
+//! whatever lies below the position is skipped, so nothing is handed out twice; both checksums of a batch and every message
+//! in it are checked before it is handed out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use levada_protocol::ErrorCode;
+use levada_protocol::batch::{self, BatchError, OpenBatch, StoredBatch, walk_messages};
+use levada_protocol::messages::{Position, PositionKind};
+use levada_protocol::pool::BufferPool;
+
+use super::batch::{Batch, ReceivedMessage, Taken};
+use super::core::has_news;
+use super::inbound::{Inbound, Item};
+use super::options::OnCorrupt;
+use crate::error::{Error, Result};
+
+/// Decompressed bodies kept for reuse, in bytes.
+const POOL_BYTES: usize = 8 << 20;
+
+pub(crate) struct Cursor {
+    inbound: Arc<Inbound>,
+    lanes: Vec<Lane>,
+    pool: BufferPool,
+    on_corrupt: OnCorrupt,
+    /// Where the next take begins, so that no partition starves.
+    turn: usize,
+    closed: bool,
+    window_bytes: u64,
+}
+
+struct Lane {
+    partition: u32,
+    /// Offset of the next message to hand out; unknown until the server told what the start came to.
+    position: Option<u64>,
+    generation: u64,
+    /// Batches received and not looked at.
+    rest: Bytes,
+    current: Option<Current>,
+    until: Option<u64>,
+    failed: Option<Error>,
+    reported: bool,
+    paused: bool,
+}
+
+/// A batch of which not everything is handed out.
+struct Current {
+    open: OpenBatch,
+    end_offset: u64,
+    stored_bytes: u64,
+    /// The walk over its messages one by one, with the offset it has reached.
+    walk: Option<(batch::Messages, u64)>,
+}
+
+/// What an attempt to take came to.
+pub(crate) enum Attempt<T> {
+    Got(T),
+    Nothing,
+    Finished,
+}
+
+enum Step {
+    /// The lane has a current batch.
+    Ready,
+    Nothing,
+    Finished,
+    Failed,
+}
+
+/// What a call may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Amount {
+    pub(crate) max_messages: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_batches: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(
+        inbound: Arc<Inbound>,
+        starts: &[(u32, Position)],
+        on_corrupt: OnCorrupt,
+        window_bytes: u64,
+    ) -> Cursor {
+        let lane = |(partition, start): &(u32, Position)| Lane {
+            partition: *partition,
+            position: (start.kind == PositionKind::Offset).then_some(start.value),
+            generation: 0,
+            rest: Bytes::new(),
+            current: None,
+            until: None,
+            failed: None,
+            reported: false,
+            paused: false,
+        };
+        Cursor {
+            inbound,
+            lanes: starts.iter().map(lane).collect(),
+            pool: BufferPool::new(POOL_BYTES),
+            on_corrupt,
+            turn: 0,
+            closed: false,
+            window_bytes,
+        }
+    }
+
+    /// Takes batches. The flag tells whether the task must be woken.
+    pub(crate) fn take(&mut self, amount: Amount) -> (Result<Attempt<Taken>>, bool) {
+        let mut wake = false;
+        if self.closed || self.inbound.lock().closed {
+            return (Err(Error::closed("consumer")), false);
+        }
+        let mut taken = Taken::default();
+        let (mut left_messages, mut left_bytes) = (amount.max_messages, amount.max_bytes as u64);
+        let mut live = 0;
+        for step in 0..self.lanes.len() {
+            let index = (self.turn + step) % self.lanes.len();
+            loop {
+                match self.step(index, &mut wake) {
+                    Step::Ready => {}
+                    Step::Nothing => {
+                        live += 1;
+                        break;
+                    }
+                    Step::Finished | Step::Failed => break,
+                }
+                let size = self.lanes[index].current.as_ref().map_or(0, |current| current.stored_bytes);
+                let is_enough = left_messages == 0 || (left_bytes < size && !taken.batches.is_empty());
+                if is_enough || taken.batches.len() == amount.max_batches {
+                    taken.more = true;
+                    // Another partition has its turn first next time.
+                    self.turn = index;
+                    return (Ok(Attempt::Got(taken)), wake);
+                }
+                if let Some(batch) = self.hand_out(index, left_messages, &mut wake) {
+                    left_messages -= batch.message_count();
+                    left_bytes = left_bytes.saturating_sub(size);
+                    taken.batches.push(batch);
+                }
+            }
+        }
+        self.turn = if self.lanes.is_empty() { 0 } else { (self.turn + 1) % self.lanes.len() };
+        if !taken.batches.is_empty() {
+            return (Ok(Attempt::Got(taken)), wake);
+        }
+        (self.nothing(live), wake)
+    }
+
+    /// Takes one message.
+    pub(crate) fn take_message(&mut self) -> (Result<Attempt<ReceivedMessage>>, bool) {
+        let mut wake = false;
+        if self.closed || self.inbound.lock().closed {
+            return (Err(Error::closed("consumer")), false);
+        }
+        let mut live = 0;
+        for step in 0..self.lanes.len() {
+            let index = (self.turn + step) % self.lanes.len();
+            loop {
+                match self.step(index, &mut wake) {
+                    Step::Ready => {}
+                    Step::Nothing => {
+                        live += 1;
+                        break;
+                    }
+                    Step::Finished | Step::Failed => break,
+                }
+                if let Some(message) = self.hand_out_one(index, &mut wake) {
+                    self.turn = index;
+                    return (Ok(Attempt::Got(message)), wake);
+                }
+            }
+        }
+        (self.nothing(live), wake)
+    }
+
+    fn nothing<T>(&mut self, live: usize) -> Result<Attempt<T>> {
+        let unreported = self.lanes.iter_mut().find(|lane| lane.failed.is_some() && !lane.reported);
+        if let Some(lane) = unreported {
+            lane.reported = true;
+            return lane.failed.clone().map_or(Ok(Attempt::Nothing), Err);
+        }
+        if 0 < live {
+            return Ok(Attempt::Nothing);
+        }
+        match self.lanes.iter().find_map(|lane| lane.failed.clone()) {
+            Some(error) => Err(error),
+            None => Ok(Attempt::Finished),
+        }
+    }
+
+    /// Brings the next batch of a lane to hand, if there is one.
+    fn step(&mut self, index: usize, wake: &mut bool) -> Step {
+        loop {
+            let lane = &mut self.lanes[index];
+            {
+                let mut state = self.inbound.lock();
+                let inbound = &mut state.lanes[index];
+                if inbound.generation != lane.generation {
+                    lane.generation = inbound.generation;
+                    (lane.rest, lane.current) = (Bytes::new(), None);
+                }
+                if let Some(offset) = inbound.moved_to.take() {
+                    (lane.rest, lane.current) = (Bytes::new(), None);
+                    lane.position = Some(offset);
+                }
+                lane.position = lane.position.or(inbound.resolved);
+                lane.until = inbound.until;
+                if lane.failed.is_some() {
+                    return Step::Failed;
+                }
+                if let (Some(position), Some(until)) = (lane.position, lane.until)
+                    && until <= position
+                {
+                    return Step::Finished;
+                }
+                if lane.paused {
+                    return Step::Nothing;
+                }
+                if lane.current.is_some() {
+                    return Step::Ready;
+                }
+                if lane.rest.is_empty() {
+                    match inbound.items.pop_front() {
+                        Some(Item::Batches(bytes)) => lane.rest = bytes,
+                        Some(Item::Failed(error)) => {
+                            (lane.failed, lane.reported) = (Some(error), false);
+                            return Step::Failed;
+                        }
+                        None => return Step::Nothing,
+                    }
+                }
+            }
+            if let Err(error) = self.open_next(index, wake) {
+                let lane = &mut self.lanes[index];
+                lane.rest = Bytes::new();
+                (lane.failed, lane.reported) = (Some(error), false);
+                return Step::Failed;
+            }
+        }
+    }
+
+    /// Takes the first batch off the received bytes and opens it, unless all of it is to be skipped.
+    fn open_next(&mut self, index: usize, wake: &mut bool) -> Result<()> {
+        let lane = &mut self.lanes[index];
+        let position = lane.position.unwrap_or(0);
+        let stored = match StoredBatch::split_first(&mut lane.rest) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(corrupt(position, None, &error)),
+        };
+        let end_offset = stored.last_offset() + 1;
+        let stored_bytes = stored.bytes().len() as u64;
+        if end_offset <= position {
+            self.pay(index, stored_bytes, wake);
+            return Ok(());
+        }
+        match open(&stored, &self.pool) {
+            Ok(open) => {
+                lane.current = Some(Current { open, end_offset, stored_bytes, walk: None });
+                Ok(())
+            }
+            Err(error) if self.on_corrupt == OnCorrupt::Skip => {
+                tracing::warn!(partition = lane.partition, first_offset = stored.base_offset(), %error, "a damaged batch is skipped");
+                self.commit(index, end_offset, stored.server().leader_epoch, stored_bytes, wake);
+                Ok(())
+            }
+            Err(error) => Err(corrupt(stored.base_offset(), Some(end_offset), &error)),
+        }
+    }
+
+    /// Hands out what is left of the current batch, or as much as may be.
+    fn hand_out(&mut self, index: usize, max_messages: usize, wake: &mut bool) -> Option<Batch> {
+        let lane = &mut self.lanes[index];
+        let current = lane.current.take()?;
+        let position = lane.position.unwrap_or(0);
+        let epoch = current.open.server().leader_epoch;
+        let Some(batch) = Batch::of(lane.partition, current.open.clone(), position, max_messages, lane.until) else {
+            // Nothing in it is wanted: all of it lies behind the place to stop at, or in a gap.
+            let end_offset = lane.until.map_or(current.end_offset, |until| until.min(current.end_offset)).max(position);
+            self.commit(index, end_offset, epoch, current.stored_bytes, wake);
+            return None;
+        };
+        let is_done = current.end_offset <= batch.next_offset();
+        let done_bytes = if is_done { current.stored_bytes } else { 0 };
+        if !is_done {
+            lane.current = Some(current);
+        }
+        self.commit(index, batch.next_offset(), epoch, done_bytes, wake).then_some(batch)
+    }
+
+    fn hand_out_one(&mut self, index: usize, wake: &mut bool) -> Option<ReceivedMessage> {
+        let lane = &mut self.lanes[index];
+        let mut current = lane.current.take()?;
+        let position = lane.position.unwrap_or(0);
+        let (mut walk, reached) = match current.walk.take() {
+            Some((walk, reached)) if reached == position => (walk, reached),
+            _ => (current.open.clone().into_messages(), current.open.server().base_offset),
+        };
+        let epoch = current.open.server().leader_epoch;
+        let found = walk.by_ref().filter_map(std::result::Result::ok).find(|message| position <= message.offset);
+        let found = found.filter(|message| lane.until.is_none_or(|until| message.offset < until));
+        let Some(message) = found else {
+            let end_offset = lane.until.map_or(current.end_offset, |until| until.min(current.end_offset)).max(reached);
+            self.commit(index, end_offset.max(position), epoch, current.stored_bytes, wake);
+            return None;
+        };
+        let next = message.offset + 1;
+        let done_bytes = if current.end_offset <= next { current.stored_bytes } else { 0 };
+        if next < current.end_offset {
+            current.walk = Some((walk, next));
+            lane.current = Some(current);
+        }
+        let partition = lane.partition;
+        self.commit(index, next, epoch, done_bytes, wake).then(|| ReceivedMessage::of(partition, message))
+    }
+
+    /// Moves the position, unless what was received has become void meanwhile: then nothing may be handed out.
+    fn commit(&mut self, index: usize, next_offset: u64, epoch: u32, done_bytes: u64, wake: &mut bool) -> bool {
+        let lane = &mut self.lanes[index];
+        let mut state = self.inbound.lock();
+        let inbound = &mut state.lanes[index];
+        if inbound.generation != lane.generation {
+            return false;
+        }
+        lane.position = Some(next_offset);
+        inbound.start = Position::offset(next_offset);
+        inbound.epoch = Some(epoch);
+        inbound.owed_bytes += done_bytes;
+        if self.window_bytes / 4 <= inbound.owed_bytes {
+            *wake |= state.schedule();
+        }
+        true
+    }
+
+    /// Lets the server send as many bytes again.
+    fn pay(&mut self, index: usize, done_bytes: u64, wake: &mut bool) {
+        let mut state = self.inbound.lock();
+        let inbound = &mut state.lanes[index];
+        if inbound.generation == self.lanes[index].generation {
+            inbound.owed_bytes += done_bytes;
+            if self.window_bytes / 4 <= inbound.owed_bytes {
+                *wake |= state.schedule();
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ control
+
+    fn index_of(&self, partition: u32) -> Result<usize> {
+        self.lanes.iter().position(|lane| lane.partition == partition).ok_or_else(|| {
+            Error::new(ErrorCode::PartitionNotFound, format!("this consumer does not read partition {partition}"))
+                .with_detail("partition", partition)
+        })
+    }
+
+    pub(crate) fn seek(&mut self, partition: u32, position: Position) -> Result<bool> {
+        let index = self.index_of(partition)?;
+        let lane = &mut self.lanes[index];
+        (lane.rest, lane.current, lane.failed, lane.reported) = (Bytes::new(), None, None, false);
+        lane.position = (position.kind == PositionKind::Offset).then_some(position.value);
+        let mut wake = false;
+        self.inbound.update(|state| {
+            let inbound = &mut state.lanes[index];
+            inbound.clear();
+            (inbound.start, inbound.epoch, inbound.resolved, inbound.moved_to) = (position, None, None, None);
+            inbound.restart = true;
+            wake = state.schedule();
+        });
+        Ok(wake)
+    }
+
+    pub(crate) fn set_paused(&mut self, partition: u32, paused: bool) -> Result<()> {
+        let index = self.index_of(partition)?;
+        self.lanes[index].paused = paused;
+        // A waiting caller must look again.
+        self.inbound.update(|_| {});
+        Ok(())
+    }
+
+    pub(crate) fn position(&self, partition: u32) -> Option<u64> {
+        let index = self.index_of(partition).ok()?;
+        let lane = &self.lanes[index];
+        let state = self.inbound.lock();
+        let inbound = &state.lanes[index];
+        inbound.moved_to.or(lane.position).or(inbound.resolved)
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<u32> {
+        self.lanes.iter().map(|lane| lane.partition).collect()
+    }
+
+    /// Whether a take would give something now.
+    pub(crate) fn is_ready(&self) -> bool {
+        let state = self.inbound.lock();
+        let is_over = |lane: &Lane| {
+            lane.failed.is_some()
+                || matches!((lane.position, lane.until), (Some(position), Some(until)) if until <= position)
+        };
+        state.closed
+            || self.lanes.iter().all(is_over)
+            || self.lanes.iter().zip(&state.lanes).any(|(lane, inbound)| {
+                let has_data = !lane.rest.is_empty() || lane.current.is_some() || has_news(inbound);
+                (has_data && !lane.paused && lane.failed.is_none()) || (lane.failed.is_some() && !lane.reported)
+            })
+    }
+
+    pub(crate) fn close(&mut self) -> bool {
+        self.closed = true;
+        for lane in &mut self.lanes {
+            (lane.rest, lane.current) = (Bytes::new(), None);
+        }
+        let mut wake = false;
+        self.inbound.update(|state| {
+            state.closed = true;
+            for lane in &mut state.lanes {
+                lane.clear();
+            }
+            wake = state.schedule();
+        });
+        wake
+    }
+}
+
+/// Verifies a batch end to end and makes its messages readable.
+fn open(stored: &StoredBatch, pool: &BufferPool) -> std::result::Result<OpenBatch, BatchError> {
+    stored.verify()?;
+    let open = stored.open(pool)?;
+    walk_messages(open.header(), open.body())?;
+    Ok(open)
+}
+
+fn corrupt(first_offset: u64, next_offset: Option<u64>, error: &BatchError) -> Error {
+    let corrupt =
+        Error::new(ErrorCode::CorruptBatch, format!("the batch at offset {first_offset} is damaged: {error}"))
+            .with_detail("first_offset", first_offset);
+    match next_offset {
+        Some(next_offset) => corrupt.with_detail("next_offset", next_offset),
+        None => corrupt,
+    }
+}

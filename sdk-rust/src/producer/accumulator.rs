@@ -1,0 +1,550 @@
+//! Where messages wait until the connection takes them: one open batch per partition, and those that are full behind it.
+//!
+//! Shared by the callers' threads and the connection's task under one lock that is held for a copy at most. Knows no sequences
+//! and no connection: the task pulls batches when it can send them, and settles them when their fate is known.
+//! Bytes count from hand-over until the batch is settled.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use levada_protocol::ErrorCode;
+use levada_protocol::batch::{BatchBuilder, BatchLimits, NewMessage, PushError};
+use levada_protocol::partitioner::partition_for_key;
+use levada_protocol::pool::BufferPool;
+use tokio::sync::Notify;
+
+use super::delivery::{BatchReceipt, Completion};
+use super::sink::{BatchEvent, CompletionSink, NO_TOKEN};
+use crate::error::{Error, Result};
+use crate::message::MessageRef;
+
+/// What a message takes in a batch beside its payload, key and headers, at most.
+const MESSAGE_OVERHEAD_BYTES: usize = 16 + 8 + 16;
+/// Idle buffers a producer keeps for reuse, in bytes.
+const POOL_BYTES: usize = 16 << 20;
+/// Builders kept for reuse.
+const MAX_SPARE_BUILDERS: usize = 8;
+
+/// What an accumulator is made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) partition_count: u32,
+    pub(crate) batch_bytes: usize,
+    pub(crate) batch_messages: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) max_buffered_bytes: usize,
+    pub(crate) linger_ms: u64,
+    pub(crate) delivery_timeout_ms: u64,
+}
+
+/// The batches of one producer that no connection has taken yet.
+pub(crate) struct Accumulator {
+    id: u64,
+    sizes: Sizes,
+    sink: Option<Arc<dyn CompletionSink>>,
+    state: Mutex<State>,
+    space: Notify,
+    settled: Notify,
+}
+
+struct State {
+    lanes: Vec<Lane>,
+    /// Lanes that hold a batch and that the task has not been told of.
+    active: BTreeSet<u32>,
+    /// The task has been told to look and has not looked yet.
+    scheduled: bool,
+    buffered_bytes: usize,
+    /// Where messages without a key go until that batch is closed.
+    sticky: u32,
+    next_serial: u64,
+    unsettled: BTreeSet<u64>,
+    /// Open batches below this serial do not linger.
+    urgent_below: u64,
+    first_failure: Option<Error>,
+    phase: Phase,
+    pool: BufferPool,
+    spare: Vec<BatchBuilder>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Open,
+    Closing,
+    Stopped(Error),
+}
+
+#[derive(Default)]
+struct Lane {
+    open: Option<OpenBatch>,
+    closed: VecDeque<OpenBatch>,
+}
+
+/// A batch that no connection has taken.
+pub(crate) struct OpenBatch {
+    pub(crate) builder: BatchBuilder,
+    pub(crate) ticket: Ticket,
+    opened_at_ms: u64,
+}
+
+/// What remains of a batch until it is settled: who waits and what is counted.
+pub(crate) struct Ticket {
+    serial: u64,
+    completion: Arc<Completion>,
+    tokens: Vec<u64>,
+    charged_bytes: usize,
+    pub(crate) deadline_ms: u64,
+}
+
+impl Ticket {
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The buffer is full: wait for space.
+    Full,
+    /// It will never be taken.
+    Failed(Error),
+}
+
+/// A message's place: its batch and its index there.
+pub(crate) type Place = (Arc<Completion>, u32);
+
+/// The instant of a hand-over, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now_ms: u64,
+    pub(crate) now_us: i64,
+}
+
+impl Accumulator {
+    pub(crate) fn new(id: u64, sizes: Sizes, sink: Option<Arc<dyn CompletionSink>>, random: u64) -> Accumulator {
+        let first = random % u64::from(sizes.partition_count.max(1));
+        Accumulator {
+            id,
+            sizes,
+            sink,
+            state: Mutex::new(State {
+                lanes: (0..sizes.partition_count).map(|_| Lane::default()).collect(),
+                active: BTreeSet::new(),
+                scheduled: false,
+                buffered_bytes: 0,
+                sticky: u32::try_from(first).expect("less than a u32"),
+                next_serial: 1,
+                unsettled: BTreeSet::new(),
+                urgent_below: 0,
+                first_failure: None,
+                phase: Phase::Open,
+                pool: BufferPool::new(POOL_BYTES),
+                spare: Vec::new(),
+            }),
+            space: Notify::new(),
+            settled: Notify::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    pub(crate) fn sink(&self) -> Option<&Arc<dyn CompletionSink>> {
+        self.sink.as_ref()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it is held would be a defect; what it left is still a list of whole batches.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one message. The flag tells whether the task must be woken.
+    pub(crate) fn push(
+        &self,
+        message: &MessageRef<'_>,
+        token: u64,
+        moment: Moment,
+    ) -> (std::result::Result<Place, Refusal>, bool) {
+        let mut state = self.state();
+        let place = state.push(&self.sizes, self.sink.is_some(), message, token, moment);
+        let wake = place.is_ok() && state.schedule();
+        (place, wake)
+    }
+
+    /// Takes messages for as long as `next` gives some and there is space. The flag tells whether the task must be woken.
+    /// `estimate_bytes` is what all of them are expected to take: they begin a batch of their own if that keeps them together.
+    pub(crate) fn push_many(
+        &self,
+        estimate_bytes: usize,
+        moment: Moment,
+        mut next: impl FnMut(
+            &mut dyn FnMut(&MessageRef<'_>) -> std::result::Result<Place, Refusal>,
+        ) -> std::result::Result<(), Refusal>,
+    ) -> (std::result::Result<(), Refusal>, bool) {
+        let mut state = self.state();
+        state.make_room(&self.sizes, estimate_bytes);
+        let mut any = false;
+        let has_sink = self.sink.is_some();
+        let outcome = next(&mut |message| {
+            let place = state.push(&self.sizes, has_sink, message, NO_TOKEN, moment);
+            any |= place.is_ok();
+            place
+        });
+        let wake = any && state.schedule();
+        (outcome, wake)
+    }
+
+    /// Waits until `attempt` no longer answers that the buffer is full.
+    pub(crate) async fn when_space<T>(
+        &self,
+        mut attempt: impl FnMut() -> std::result::Result<T, Refusal>,
+    ) -> Result<T> {
+        loop {
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Refusal::Failed(error)) => return Err(error),
+                Err(Refusal::Full) => {}
+            }
+            let mut freed = std::pin::pin!(self.space.notified());
+            // Registered before the second look, so that space freed in between is not missed.
+            freed.as_mut().enable();
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Refusal::Failed(error)) => return Err(error),
+                Err(Refusal::Full) => freed.await,
+            }
+        }
+    }
+
+    /// Makes everything handed over so far leave without lingering, and returns the serial to wait for.
+    pub(crate) fn begin_flush(&self) -> (u64, bool) {
+        let mut state = self.state();
+        state.urgent_below = state.next_serial;
+        (state.next_serial, state.schedule())
+    }
+
+    /// Waits until every batch below `serial` is settled.
+    pub(crate) async fn flushed(&self, serial: u64) -> Result<()> {
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable();
+            {
+                let mut state = self.state();
+                if state.unsettled.first().is_none_or(|first| serial <= *first) {
+                    return state.first_failure.take().map_or(Ok(()), Err);
+                }
+            }
+            settled.await;
+        }
+    }
+
+    /// Refuses messages from now on. The flag tells whether the task must be woken.
+    pub(crate) fn begin_close(&self) -> bool {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Closing;
+        }
+        state.urgent_below = u64::MAX;
+        self.space.notify_waiters();
+        state.schedule()
+    }
+
+    /// Batches not settled yet.
+    pub(crate) fn unsettled_count(&self) -> usize {
+        self.state().unsettled.len()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        !matches!(self.state().phase, Phase::Open)
+    }
+
+    // ------------------------------------------------------------ the task's side
+
+    /// The task looks: whoever pushes from here on wakes it again. Lanes with batches are added to `busy`.
+    pub(crate) fn begin_pull(&self, busy: &mut BTreeSet<u32>) {
+        let mut state = self.state();
+        state.scheduled = false;
+        busy.append(&mut state.active);
+    }
+
+    /// Takes the next batch of a lane: a full one, or the open one if it may leave.
+    pub(crate) fn pull(&self, partition: u32, take_open: TakeOpen, now_ms: u64) -> Pull {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(lane) = state.lanes.get_mut(partition as usize) else { return Pull::Empty };
+        if let Some(batch) = lane.closed.pop_front() {
+            return Pull::Batch(batch);
+        }
+        let Some(open) = &lane.open else { return Pull::Empty };
+        let due_ms = if open.ticket.serial < state.urgent_below { 0 } else { open.opened_at_ms + self.sizes.linger_ms };
+        if now_ms < due_ms {
+            return Pull::Later(due_ms);
+        }
+        if take_open == TakeOpen::No {
+            return Pull::WhenFree;
+        }
+        if state.sticky == partition {
+            state.sticky = (partition + 1) % self.sizes.partition_count;
+        }
+        lane.open.take().map_or(Pull::Empty, Pull::Batch)
+    }
+
+    /// Gives back a builder whose batch is sealed.
+    pub(crate) fn reuse(&self, builder: BatchBuilder) {
+        let mut state = self.state();
+        if builder.is_empty() && state.spare.len() < MAX_SPARE_BUILDERS {
+            state.spare.push(builder);
+        }
+    }
+
+    /// Takes out the batches of a lane whose time is up.
+    pub(crate) fn expired(&self, partition: u32, now_ms: u64) -> (Vec<OpenBatch>, Option<u64>) {
+        let mut state = self.state();
+        let Some(lane) = state.lanes.get_mut(partition as usize) else { return (Vec::new(), None) };
+        let mut expired = Vec::new();
+        while lane.closed.front().is_some_and(|batch| batch.ticket.deadline_ms <= now_ms) {
+            expired.extend(lane.closed.pop_front());
+        }
+        if lane.closed.is_empty() && lane.open.as_ref().is_some_and(|batch| batch.ticket.deadline_ms <= now_ms) {
+            expired.extend(lane.open.take());
+        }
+        let next = lane.closed.front().or(lane.open.as_ref()).map(|batch| batch.ticket.deadline_ms);
+        (expired, next)
+    }
+
+    /// A batch's fate is known.
+    pub(crate) fn settle(&self, ticket: Ticket, outcome: Result<BatchReceipt>) {
+        {
+            let mut state = self.state();
+            state.buffered_bytes -= ticket.charged_bytes;
+            state.unsettled.remove(&ticket.serial);
+            if let Err(error) = &outcome
+                && state.first_failure.is_none()
+            {
+                state.first_failure = Some(error.clone());
+            }
+        }
+        if let Some(sink) = &self.sink {
+            sink.complete(BatchEvent { producer: self.id, outcome: outcome.clone(), tokens: ticket.tokens });
+        }
+        ticket.completion.settle(outcome);
+        self.space.notify_waiters();
+        self.settled.notify_waiters();
+    }
+
+    /// Refuses everything from now on with that error, and gives out what is left to be settled.
+    pub(crate) fn stop(&self, error: &Error) -> Vec<OpenBatch> {
+        let left = self.drain();
+        self.state().phase = Phase::Stopped(error.clone());
+        self.space.notify_waiters();
+        left
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&self) -> Vec<OpenBatch> {
+        let mut state = self.state();
+        state.active.clear();
+        state
+            .lanes
+            .iter_mut()
+            .flat_map(|lane| lane.closed.drain(..).chain(lane.open.take()).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+/// Whether the open batch may be taken too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakeOpen {
+    Yes,
+    No,
+}
+
+/// What a lane has.
+pub(crate) enum Pull {
+    Batch(OpenBatch),
+    /// Its open batch lingers until then.
+    Later(u64),
+    /// Its open batch leaves when the connection is free.
+    WhenFree,
+    Empty,
+}
+
+impl State {
+    fn schedule(&mut self) -> bool {
+        !std::mem::replace(&mut self.scheduled, true)
+    }
+
+    fn push(
+        &mut self,
+        sizes: &Sizes,
+        has_sink: bool,
+        message: &MessageRef<'_>,
+        token: u64,
+        moment: Moment,
+    ) -> std::result::Result<Place, Refusal> {
+        match &self.phase {
+            Phase::Open => {}
+            Phase::Closing => return Err(Refusal::Failed(Error::closed("producer"))),
+            Phase::Stopped(error) => return Err(Refusal::Failed(error.clone())),
+        }
+        let charge = charge_bytes(message);
+        if self.buffered_bytes != 0 && sizes.max_buffered_bytes < self.buffered_bytes + charge {
+            return Err(Refusal::Full);
+        }
+        let partition = self.choose(sizes, message)?;
+        let new = NewMessage {
+            payload: message.payload,
+            key: message.key,
+            headers: message.headers,
+            timestamp_us: message.timestamp_us.unwrap_or(moment.now_us),
+            id: message.id,
+        };
+        let partition = match self.push_open(sizes, partition, &new, moment) {
+            Ok(()) => partition,
+            Err(PushError::Full) => {
+                self.close(sizes, partition);
+                let partition = self.choose(sizes, message)?;
+                match self.push_open(sizes, partition, &new, moment) {
+                    Ok(()) => partition,
+                    Err(PushError::Full) => {
+                        self.close(sizes, partition);
+                        self.push_open(sizes, partition, &new, moment)
+                            .map_err(|error| Refusal::Failed(push_error(&error)))?;
+                        partition
+                    }
+                    Err(error) => return Err(Refusal::Failed(push_error(&error))),
+                }
+            }
+            Err(PushError::TooLarge { .. }) => {
+                self.push_alone(sizes, partition, &new, moment).map_err(|error| Refusal::Failed(push_error(&error)))?;
+                partition
+            }
+            Err(error) => return Err(Refusal::Failed(push_error(&error))),
+        };
+        self.buffered_bytes += charge;
+        let lane = &mut self.lanes[partition as usize];
+        // An oversized message was closed into a batch of its own at once.
+        let batch = lane.open.as_mut().or(lane.closed.back_mut()).expect("the message was pushed into one of them");
+        batch.ticket.charged_bytes += charge;
+        if has_sink {
+            batch.ticket.tokens.push(token);
+        }
+        Ok((Arc::clone(&batch.ticket.completion), batch.builder.message_count() - 1))
+    }
+
+    fn choose(&self, sizes: &Sizes, message: &MessageRef<'_>) -> std::result::Result<u32, Refusal> {
+        match (message.partition, message.key) {
+            (Some(partition), _) if partition < sizes.partition_count => Ok(partition),
+            (Some(partition), _) => Err(Refusal::Failed(
+                Error::new(ErrorCode::PartitionNotFound, format!("the topic has no partition {partition}"))
+                    .with_detail("partition", partition),
+            )),
+            (None, Some(key)) => Ok(partition_for_key(key, sizes.partition_count)),
+            (None, None) => Ok(self.sticky),
+        }
+    }
+
+    /// Pushes into the open batch of a lane, opening one if there is none.
+    fn push_open(
+        &mut self,
+        sizes: &Sizes,
+        partition: u32,
+        message: &NewMessage<'_>,
+        moment: Moment,
+    ) -> std::result::Result<(), PushError> {
+        if let Some(open) = &mut self.lanes[partition as usize].open {
+            return open.builder.push(message);
+        }
+        let mut builder = self.spare.pop().unwrap_or_else(|| {
+            let limits = BatchLimits {
+                max_batch_bytes: sizes.batch_bytes.min(sizes.max_batch_bytes),
+                max_messages: sizes.batch_messages,
+            };
+            BatchBuilder::with_pool(limits, self.pool.clone())
+        });
+        if let Err(error) = builder.push(message) {
+            self.spare.push(builder);
+            return Err(error);
+        }
+        let batch = self.open_batch(sizes, builder, moment);
+        self.lanes[partition as usize].open = Some(batch);
+        self.active.insert(partition);
+        Ok(())
+    }
+
+    /// Gives a message larger than the aim a batch of its own, behind what its lane has open.
+    fn push_alone(
+        &mut self,
+        sizes: &Sizes,
+        partition: u32,
+        message: &NewMessage<'_>,
+        moment: Moment,
+    ) -> std::result::Result<(), PushError> {
+        let limits = BatchLimits { max_batch_bytes: sizes.max_batch_bytes, max_messages: 1 };
+        let mut builder = BatchBuilder::with_pool(limits, self.pool.clone());
+        builder.push(message)?;
+        self.close(sizes, partition);
+        let batch = self.open_batch(sizes, builder, moment);
+        self.lanes[partition as usize].closed.push_back(batch);
+        self.active.insert(partition);
+        Ok(())
+    }
+
+    fn open_batch(&mut self, sizes: &Sizes, builder: BatchBuilder, moment: Moment) -> OpenBatch {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.unsettled.insert(serial);
+        let ticket = Ticket {
+            serial,
+            completion: Arc::new(Completion::default()),
+            tokens: Vec::new(),
+            charged_bytes: 0,
+            deadline_ms: moment.now_ms.saturating_add(sizes.delivery_timeout_ms),
+        };
+        OpenBatch { builder, ticket, opened_at_ms: moment.now_ms }
+    }
+
+    /// Moves the open batch of a lane behind the full ones.
+    fn close(&mut self, sizes: &Sizes, partition: u32) {
+        let lane = &mut self.lanes[partition as usize];
+        if let Some(open) = lane.open.take() {
+            lane.closed.push_back(open);
+            if self.sticky == partition {
+                self.sticky = (partition + 1) % sizes.partition_count;
+            }
+        }
+    }
+
+    /// Closes the batch that messages without a key go to, if `estimate_bytes` fit a batch but not this one any more.
+    fn make_room(&mut self, sizes: &Sizes, estimate_bytes: usize) {
+        let Some(open) = self.lanes.get(self.sticky as usize).and_then(|lane| lane.open.as_ref()) else { return };
+        let filled = open.builder.len_bytes();
+        if estimate_bytes < sizes.batch_bytes && sizes.batch_bytes < filled + estimate_bytes {
+            self.close(sizes, self.sticky);
+        }
+    }
+}
+
+/// What a message counts for in the buffer, in bytes.
+pub(crate) fn charge_bytes(message: &MessageRef<'_>) -> usize {
+    let headers: usize = message.headers.iter().map(|header| header.name.len() + 16).sum();
+    MESSAGE_OVERHEAD_BYTES + message.payload.map_or(0, <[u8]>::len) + message.key.map_or(0, <[u8]>::len) + headers
+}
+
+fn push_error(error: &PushError) -> Error {
+    match error {
+        PushError::TooLarge { size, limit } => {
+            Error::new(ErrorCode::TooLarge, error.to_string()).with_detail("limit", limit).with_detail("size", size)
+        }
+        PushError::KeyTooLarge(size) => Error::new(ErrorCode::TooLarge, error.to_string())
+            .with_detail("limit", levada_protocol::limits::MAX_KEY_BYTES)
+            .with_detail("size", size),
+        PushError::Headers(_) => Error::usage("headers", error.to_string()),
+        PushError::Full => Error::internal("a message fits no empty batch and yet is not too large"),
+    }
+}
