@@ -22,9 +22,9 @@ macro_rules! admin_replies {
                 match self { $(Self::$name(_) => $name::KIND,)* }
             }
 
-            /// Appends its control part.
-            pub fn encode(&self, out: &mut bytes::BytesMut) {
-                match self { $(Self::$name(reply) => reply.encode(out),)* }
+            /// Answers the request with it.
+            pub fn answer(&self, connection: &mut levada_protocol::server::Connection, correlation: u32) {
+                match self { $(Self::$name(reply) => connection.reply(correlation, reply),)* }
             }
         }
 

@@ -80,8 +80,10 @@ pub enum ToConnection {
     Ended(u32, Box<Failure>),
     /// The connection is to be closed.
     Goodbye(GoodbyeReason, &'static str),
-    /// An administrative request was answered.
+    /// The control thread answered an administrative request.
     Admin(u32, Box<crate::admin::AdminReply>),
+    /// The control thread knows now whom the connection speaks for.
+    Session(u32, Box<crate::auth::Session>),
 }
 
 /// Answers to requests about messages.

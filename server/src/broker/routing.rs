@@ -7,7 +7,9 @@ use levada_protocol::ErrorCode;
 use levada_protocol::messages::PartitionInfo;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::broker::message::ShardMessage;
+use crate::broker::link::Link;
+use crate::broker::message::{DataRequest, ShardMessage, ToConnection};
+use crate::broker::readable::Readable;
 use crate::broker::status::ShardStatus;
 use crate::failure::Failure;
 use crate::metadata::Snapshot;
@@ -82,6 +84,19 @@ impl ShardHandle {
     pub async fn shut_down(&self) {
         // A closed inbox is a shard that has returned already.
         drop(self.inbox.send(ShardMessage::Shutdown).await);
+    }
+
+    /// Sends a notice that must arrive. Waits for room in the inbox: for tasks of their own only, never in a core's loop.
+    pub async fn send_notice(
+        &self,
+        request: DataRequest,
+        reply_to: mpsc::Sender<ToConnection>,
+        link: Arc<Link>,
+        readable: Readable,
+    ) {
+        let message = ShardMessage::Request { correlation: 0, request, reply_to, link, readable };
+        // A closed inbox is a shard that takes no more part.
+        drop(self.inbox.send(message).await);
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> ShardMessage) -> Result<T, Failure> {

@@ -1,4 +1,15 @@
-//! Sockets and what speaks on them: TLS, connection tasks, limits, and the table from inner errors to wire codes.
+//! Sockets and what speaks on them, on every core: TLS, connection tasks, limits, and the table from inner errors to the
+//! wire's codes.
+//!
+//! Reading order: [`listener`] takes a socket and finds out what it speaks; [`connection`] is its loop; [`dispatch`] is what
+//! a request leads to. Must not know segment files.
 
+pub mod connection;
+mod dispatch;
 pub mod errors;
 pub mod limits;
+pub mod listener;
+pub mod tls;
+
+pub use limits::{ConnectionLimits, Connections};
+pub use listener::{Edge, EdgeOptions};

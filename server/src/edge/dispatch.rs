@@ -1,0 +1,261 @@
+//! What a request leads to: data requests go to the shard that owns the partition, administrative ones and Authenticate to
+//! the control thread; what comes back is handed to the connection's machine. Every request is answered exactly once.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use levada_protocol::messages::{Authenticate, GoodbyeReason, Request, SubscriptionEnded};
+use levada_protocol::server::ServerEvent;
+use levada_protocol::{ErrorCode, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::admin;
+use crate::auth::{Attempt, Principal, Session};
+use crate::broker::message::FetchedBatches;
+use crate::broker::shard::Caller;
+use crate::broker::{DataReply, DataRequest, Delivery, Readable, ToConnection, routing};
+use crate::edge::connection::{ConnectionTask, End, Producing};
+use crate::failure::Failure;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
+    /// Takes up what the client wants.
+    pub(super) fn on_event(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::Hello(hello) => {
+                self.readable = Readable::new(&hello.batch_formats, &hello.codecs);
+                tracing::debug!(peer = %self.peer, client = hello.client, version = hello.client_version, "hello");
+                if self.edge.options.insecure_dev {
+                    self.speak_for(Principal::insecure_dev());
+                }
+            }
+            ServerEvent::Authenticate { correlation, request } => self.authenticate(correlation, request),
+            ServerEvent::Request { correlation, request, body } => {
+                if let Err(failure) = self.on_request(correlation, request, body) {
+                    self.fail(correlation, &failure);
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// What is answered at once; everything else is answered later, through the mailbox.
+    fn on_request(&mut self, correlation: u32, request: Request, body: Bytes) -> Result<(), Failure> {
+        self.authorize(&request)?;
+        match request {
+            Request::Produce(produce) => {
+                let owner = self.edge.shard.routes().shard_of(produce.topic_id, produce.partition);
+                self.produce(correlation, owner, DataRequest::Produce(produce, body))
+            }
+            Request::Fetch(fetch) => {
+                let owner = self.edge.shard.routes().shard_of(fetch.topic_id, fetch.partition);
+                self.route(correlation, owner, DataRequest::Fetch(fetch))
+            }
+            Request::ResolvePosition(resolve) => {
+                let owner = self.edge.shard.routes().shard_of(resolve.topic_id, resolve.partition);
+                self.route(correlation, owner, DataRequest::ResolvePosition(resolve))
+            }
+            Request::Subscribe(subscribe) => {
+                let owner = self.edge.shard.routes().shard_of(subscribe.topic_id, subscribe.partition);
+                let id = subscribe.subscription;
+                self.check_new_subscription(id)?;
+                self.subscriptions.insert(id, owner);
+                self.subscribing.insert(correlation, id);
+                self.machine.set_subscription_count(self.subscriptions.len());
+                self.route(correlation, owner, DataRequest::Subscribe(subscribe))
+            }
+            Request::Unsubscribe(unsubscribe) => {
+                let id = unsubscribe.subscription;
+                let owner = self.subscriptions.get(&id).copied().ok_or_else(|| {
+                    let failure = Failure::because(ErrorCode::SubscriptionNotFound, format!("no subscription {id}"));
+                    failure.with("subscription", id)
+                })?;
+                self.route(correlation, owner, DataRequest::Unsubscribe(unsubscribe))
+            }
+            Request::Credit(credit) => {
+                if let Some(owner) = self.subscriptions.get(&credit.subscription).copied() {
+                    self.grant(owner, credit);
+                }
+                Ok(())
+            }
+            request => {
+                self.administrate(correlation, request);
+                Ok(())
+            }
+        }
+    }
+
+    fn authorize(&self, request: &Request) -> Result<(), Failure> {
+        let principal = self.live.principal.borrow();
+        let principal = principal.as_ref().ok_or_else(|| Failure::new(ErrorCode::Unauthenticated))?;
+        admin::authorize(&self.edge.shard.snapshot(), principal, request)
+    }
+
+    /// A batch goes to its shard, with what was charged for it if that is on another core.
+    fn produce(&mut self, correlation: u32, owner: u16, request: DataRequest) -> Result<(), Failure> {
+        let DataRequest::Produce(_, body) = &request else { return Err(Failure::new(ErrorCode::Internal)) };
+        let body_bytes = body.len();
+        self.route(correlation, owner, request)?;
+        let producing = if owner == self.edge.shard.routes().shard() {
+            Producing::default()
+        } else {
+            self.abroad_bytes += body_bytes;
+            Producing::abroad(body_bytes, self.inbound.take())
+        };
+        if let Some(confused) = self.producing.insert(correlation, producing) {
+            self.abroad_bytes -= confused.abroad_bytes;
+        }
+        Ok(())
+    }
+
+    /// A produce request has its answer.
+    fn produced(&mut self, correlation: u32) {
+        if let Some(Producing { abroad_bytes, .. }) = self.producing.remove(&correlation) {
+            self.abroad_bytes -= abroad_bytes;
+        }
+    }
+
+    fn forget_subscription(&mut self, subscription: u32) {
+        self.subscriptions.remove(&subscription);
+        self.machine.set_subscription_count(self.subscriptions.len());
+    }
+
+    fn route(&mut self, correlation: u32, owner: u16, request: DataRequest) -> Result<(), Failure> {
+        let edge = Rc::clone(&self.edge);
+        let (origin, link, readable) = (self.origin.clone(), std::sync::Arc::clone(&self.link), self.readable);
+        let caller = Caller { origin: &origin, link: &link, readable };
+        let remote = self.remote_mut();
+        edge.shard.route(&caller, correlation, owner, request, || Self::remote_inbox(remote))
+    }
+
+    fn check_new_subscription(&self, id: u32) -> Result<(), Failure> {
+        if self.subscriptions.contains_key(&id) {
+            return Err(Failure::because(ErrorCode::Conflict, format!("subscription {id} exists on this connection")));
+        }
+        if limits::MAX_SUBSCRIPTIONS <= self.subscriptions.len() {
+            let failure = Failure::new(ErrorCode::TooManySubscriptions);
+            return Err(failure.with("limit", limits::MAX_SUBSCRIPTIONS));
+        }
+        Ok(())
+    }
+
+    /// Credit must arrive: when another core's inbox is full, a task of its own waits for room, and the core does not.
+    fn grant(&mut self, owner: u16, credit: levada_protocol::messages::Credit) {
+        let again = credit.clone();
+        if self.route(0, owner, DataRequest::Credit(credit)).is_ok() {
+            return;
+        }
+        let edge = Rc::clone(&self.edge);
+        let (link, readable) = (std::sync::Arc::clone(&self.link), self.readable);
+        let reply_to = Self::remote_inbox(self.remote_mut());
+        tokio::task::spawn_local(async move {
+            if let routing::Owner::There(shard) = edge.shard.routes().at(owner) {
+                shard.send_notice(DataRequest::Credit(again), reply_to, link, readable).await;
+            }
+        });
+    }
+
+    fn authenticate(&mut self, correlation: u32, request: Authenticate) {
+        let attempt = Attempt { request, peer: self.peer, confidential: self.confidential };
+        let (auth, live) = (self.edge.auth.clone(), Rc::clone(&self.live));
+        tokio::task::spawn_local(async move {
+            live.mailbox.push(match auth.authenticate(attempt).await {
+                Ok(session) => ToConnection::Session(correlation, Box::new(session)),
+                Err(failure) => ToConnection::Failed(correlation, failure),
+            });
+        });
+    }
+
+    fn administrate(&self, correlation: u32, request: Request) {
+        let (admin, live) = (self.edge.admin.clone(), Rc::clone(&self.live));
+        let principal = self.live.principal.borrow().clone();
+        tokio::task::spawn_local(async move {
+            let outcome = match principal {
+                Some(principal) => admin.handle(principal, request).await,
+                None => Err(Failure::new(ErrorCode::Unauthenticated)),
+            };
+            live.mailbox.push(match outcome {
+                Ok(reply) => ToConnection::Admin(correlation, Box::new(reply)),
+                Err(failure) => ToConnection::Failed(correlation, failure),
+            });
+        });
+    }
+
+    fn speak_for(&mut self, principal: Principal) {
+        *self.live.principal.borrow_mut() = Some(principal);
+        self.admitted.authenticated();
+    }
+
+    /// Hands the machine what a shard or the control thread has for the client.
+    pub(super) fn on_message(&mut self, message: ToConnection) {
+        match message {
+            ToConnection::Reply(correlation, reply) => self.on_reply(correlation, reply),
+            ToConnection::Failed(correlation, failure) => self.fail(correlation, &failure),
+            ToConnection::Deliver(delivery) => {
+                let Delivery { head, slices, charge } = *delivery;
+                self.charge(charge);
+                self.machine.deliver(&head, slices);
+            }
+            ToConnection::Ended(subscription, failure) => {
+                self.forget_subscription(subscription);
+                self.machine.subscription_ended(&ended(subscription, &failure));
+            }
+            ToConnection::Goodbye(GoodbyeReason::Shutdown, message) => self.drain(GoodbyeReason::Shutdown, message),
+            ToConnection::Goodbye(reason, message) => {
+                self.machine.goodbye(reason, message);
+                self.end(End::Goodbye(reason));
+            }
+            ToConnection::Admin(correlation, reply) => reply.answer(&mut self.machine, correlation),
+            ToConnection::Session(correlation, session) => {
+                let Session { principal, reply } = *session;
+                self.speak_for(principal);
+                self.machine.authenticated(correlation, &reply);
+            }
+        }
+    }
+
+    fn on_reply(&mut self, correlation: u32, reply: DataReply) {
+        match reply {
+            DataReply::ProduceAck(ack) => {
+                self.produced(correlation);
+                self.machine.reply(correlation, &ack);
+            }
+            DataReply::Fetched(fetched) => {
+                let FetchedBatches { head, slices, charge } = *fetched;
+                if let Some(charge) = charge {
+                    self.charge(charge);
+                }
+                self.machine.reply_with_body(correlation, &head, slices);
+            }
+            DataReply::Subscribed(subscribed) => {
+                self.subscribing.remove(&correlation);
+                self.machine.reply(correlation, &subscribed);
+            }
+            DataReply::Unsubscribed(subscription) => {
+                self.forget_subscription(subscription);
+                self.machine.unsubscribed(correlation, subscription);
+            }
+            DataReply::PositionResolved(resolved) => self.machine.reply(correlation, &resolved),
+        }
+    }
+
+    fn fail(&mut self, correlation: u32, failure: &Failure) {
+        if let Some(subscription) = self.subscribing.remove(&correlation) {
+            self.forget_subscription(subscription);
+        }
+        self.produced(correlation);
+        self.machine.fail(correlation, &failure.to_error());
+    }
+}
+
+/// The push that says why a subscription ended.
+fn ended(subscription: u32, failure: &Failure) -> SubscriptionEnded {
+    let error = failure.to_error();
+    SubscriptionEnded {
+        subscription,
+        code: error.code,
+        class: error.class,
+        flags: error.flags,
+        message: error.message,
+        details: error.details,
+    }
+}
