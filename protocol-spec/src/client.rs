@@ -282,6 +282,9 @@ impl Connection {
         if welcome.version != limits::PROTOCOL_VERSION {
             return Err(ClientFault::Order { what: "the server chose a version that was not offered" });
         }
+        if (welcome.max_control_bytes as usize) < limits::MAX_PREAUTH_FRAME_BYTES {
+            return Err(ClientFault::Order { what: "the server takes no control part that version 1 promises" });
+        }
         self.max_control_bytes = self.max_control_bytes.min(welcome.max_control_bytes as usize);
         let welcome = Box::new(welcome);
         self.welcome = Some(welcome.clone());

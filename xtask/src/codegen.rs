@@ -313,7 +313,7 @@ fn messages_rs(messages: &Messages) -> Result<String> {
 
 fn frames_rs(messages: &Messages) -> Result<String> {
     let mut out = String::from(
-        "//! Kinds of frames, and the closed enums a receiver matches on.\n\nuse bytes::Bytes;\n\nuse super::messages::*;\nuse crate::messages::Message as _;\nuse crate::wire::DecodeError;\n\n",
+        "//! Kinds of frames, and the closed enums a receiver matches on.\n\nuse bytes::{Bytes, BytesMut};\n\nuse super::messages::*;\nuse crate::messages::Message as _;\nuse crate::wire::DecodeError;\n\n",
     );
     out.push_str("/// Kind of a frame.\n#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]\n#[repr(u16)]\npub enum Kind {\n");
     for (name, item) in by_kind(messages) {
@@ -373,6 +373,11 @@ fn closed_enum(out: &mut String, name: &str, doc: &str, senders: &[Sender], mess
     );
     for member in &members {
         let _ = writeln!(out, "Self::{member}(_) => Kind::{member},");
+    }
+    let _ = writeln!(out, "}} }}\n");
+    let _ = writeln!(out, "/// Appends its control part.\npub fn encode(&self, out: &mut BytesMut) {{ match self {{");
+    for member in &members {
+        let _ = writeln!(out, "Self::{member}(message) => message.encode(out),");
     }
     let _ = writeln!(out, "}} }}\n}}\n");
     for member in &members {

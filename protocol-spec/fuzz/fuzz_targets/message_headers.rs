@@ -1,0 +1,8 @@
+#![no_main]
+//! Fuzzes `targets::message_headers`.
+
+#[path = "../targets.rs"]
+#[expect(dead_code, reason = "each binary runs one of the targets")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::message_headers(data));
