@@ -5,8 +5,10 @@ use crate::plan::Plan;
 use crate::report::Recorder;
 use crate::run::{BenchError, CLOSE_TIMEOUT, Measured, Shared, Total, together};
 use crate::server_process::ServerProcess;
+use bytes::Bytes;
 use levada::{BatchDelivery, Client, MessageRef, Producer, ProducerOptions};
 use std::collections::VecDeque;
+use std::slice;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -78,8 +80,7 @@ impl Sender {
             let partition = u32::try_from(self.batches_sent % u64::from(self.shared.partition_count)).ok();
             let batch = self.payloads.batch(self.batches_sent, count);
             let handed_over = Instant::now();
-            let messages =
-                batch.iter().map(|payload| MessageRef { payload: Some(payload), partition, ..MessageRef::default() });
+            let messages = Messages { payloads: batch.iter(), partition };
             let delivery = self.producer.enqueue_batch(messages).await?;
             self.unacknowledged.push_back((handed_over, delivery, count));
             self.batches_sent += 1;
@@ -97,6 +98,21 @@ impl Sender {
         self.recorder.record(handed_over.elapsed());
         self.shared.progress.add(count);
         Ok(())
+    }
+}
+
+/// The messages of a batch. A named type, because a closure held across an await keeps a future from being `Send`.
+struct Messages<'a> {
+    payloads: slice::Iter<'a, Bytes>,
+    partition: Option<u32>,
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = MessageRef<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let payload = self.payloads.next()?;
+        Some(MessageRef { payload: Some(payload), partition: self.partition, ..MessageRef::default() })
     }
 }
 
