@@ -102,8 +102,8 @@ async fn choose(root: &Arc<Root>) -> io::Result<RealDisk> {
     match ring {
         Ok((ring, ring_took)) => {
             tracing::debug!(?ring_took, ?threads_took, "disk backends measured");
-            // Within a tenth is noise, and the ring costs less processor time.
-            Ok(if ring_took <= threads_took + threads_took / 10 { ring } else { disk })
+            // So short a probe cannot tell a quarter from noise, and the ring costs less processor time.
+            Ok(if ring_took <= threads_took + threads_took / 4 { ring } else { disk })
         }
         Err(error) => {
             tracing::info!(%error, "io_uring does not work here");
