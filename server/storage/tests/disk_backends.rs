@@ -113,6 +113,9 @@ async fn reads_are_short_only_at_the_end() {
         assert_eq!(file.len().await.unwrap(), BLOCK + 700);
         assert_eq!(bench.read(&file, 0, 1 << 16).await, vec![5; BLOCK_BYTES + 700], "{}", bench.disk.backend());
         assert_eq!(bench.read(&file, BLOCK, 4096).await, vec![5; 700]);
+        file.reserve(2 * BLOCK).await.unwrap();
+        let grown = bench.read(&file, BLOCK, 4096).await;
+        assert_eq!((&grown[..700], &grown[700..]), (&[5; 700][..], &[0; BLOCK_BYTES - 700][..]));
     })
     .await;
 }
