@@ -139,7 +139,8 @@ pub trait Platform {
     /// Runs `job` off the control thread. One job runs at a time.
     fn run_blocking(&self, job: BlockingJob);
 
-    /// Writes a small file only its owner may read, durably, over what was there.
+    /// Writes a small file only its owner may read, durably, over what was there. The path is relative to the data
+    /// directory.
     ///
     /// # Errors
     /// What the file system says.

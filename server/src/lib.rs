@@ -12,3 +12,5 @@ pub mod edge;
 pub mod env;
 pub mod failure;
 pub mod metadata;
+pub mod server;
+mod shard_core;

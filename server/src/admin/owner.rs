@@ -241,9 +241,9 @@ impl MetadataOwner {
     }
 
     fn remove_files(&self, topic_id: u32) {
-        let (disk, layout, done) = (Rc::clone(&self.env.disk), self.layout.clone(), self.inner_sender.clone());
+        let (disk, layout, done) = (Rc::clone(&self.env.disk), self.layout, self.inner_sender.clone());
         tokio::task::spawn_local(async move {
-            match directories::remove_topic(&*disk, &layout, topic_id).await {
+            match directories::remove_topic(&*disk, layout, topic_id).await {
                 Ok(()) => drop(done.send(Inner::Removed(topic_id))),
                 Err(error) => tracing::warn!(topic_id, %error, "files of a deleted topic stay until the next start"),
             }

@@ -42,7 +42,7 @@ impl ShardOptions {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
-            layout: Layout::new(&config.data_dir),
+            layout: Layout,
             partition: config.partition.clone(),
             max_batch_bytes: config.max_batch_bytes,
             defects: config.defects,

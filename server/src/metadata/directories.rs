@@ -14,7 +14,7 @@ use crate::metadata::state::State;
 ///
 /// # Errors
 /// What the disk says.
-pub async fn quarantine_unknown(disk: &dyn Disk, layout: &Layout, state: &State) -> io::Result<()> {
+pub async fn quarantine_unknown(disk: &dyn Disk, layout: Layout, state: &State) -> io::Result<()> {
     for entry in list(disk, &layout.topics_dir()).await? {
         let path = layout.topics_dir().join(&entry.name);
         let topic_id = id_of(&entry);
@@ -39,7 +39,7 @@ pub async fn quarantine_unknown(disk: &dyn Disk, layout: &Layout, state: &State)
 ///
 /// # Errors
 /// What the disk says; what is gone is gone.
-pub async fn remove_topic(disk: &dyn Disk, layout: &Layout, topic_id: u32) -> io::Result<()> {
+pub async fn remove_topic(disk: &dyn Disk, layout: Layout, topic_id: u32) -> io::Result<()> {
     let path = layout.topic_dir(topic_id);
     if !list(disk, &layout.topics_dir()).await?.iter().any(|entry| id_of(entry) == Some(topic_id)) {
         return Ok(());
@@ -69,7 +69,7 @@ fn id_of(entry: &DirEntry) -> Option<u32> {
     (entry.is_dir && number.to_string() == entry.name).then_some(number)
 }
 
-async fn quarantine(disk: &dyn Disk, layout: &Layout, path: &Path, name: &str) -> io::Result<()> {
+async fn quarantine(disk: &dyn Disk, layout: Layout, path: &Path, name: &str) -> io::Result<()> {
     let quarantine = layout.quarantine_dir();
     disk.create_dir_all(&quarantine).await?;
     disk.sync_dir(layout.root()).await?;

@@ -14,3 +14,6 @@ pub use model::{Compression, Role, TopicOptions};
 pub use snapshot::{Layout, Snapshot};
 pub use state::State;
 pub use store::{CommitError, MetadataError, MetadataStore};
+
+#[cfg(test)]
+mod tests;

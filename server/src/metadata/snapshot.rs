@@ -121,70 +121,62 @@ pub fn stream_not_found(stream: &str) -> Failure {
     Failure::because(ErrorCode::StreamNotFound, format!("no stream {stream}")).with("stream", stream)
 }
 
-/// Where everything of a data directory is.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    root: PathBuf,
-}
+/// Where everything of a data directory is. Paths are relative to it, as the disk wants them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Layout;
 
 impl Layout {
-    /// The layout of a data directory.
-    #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
     /// The directory itself.
     #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+    pub fn root(self) -> &'static Path {
+        Path::new("")
     }
 
     /// The metadata log.
     #[must_use]
-    pub fn metadata_dir(&self) -> PathBuf {
-        self.root.join("metadata")
+    pub fn metadata_dir(self) -> PathBuf {
+        "metadata".into()
     }
 
     /// Checkpoints of the metadata log's core.
     #[must_use]
-    pub fn metadata_checkpoint_dir(&self) -> PathBuf {
-        self.root.join("metadata-checkpoints")
+    pub fn metadata_checkpoint_dir(self) -> PathBuf {
+        "metadata-checkpoints".into()
     }
 
     /// Checkpoints of the shards.
     #[must_use]
-    pub fn checkpoint_dir(&self) -> PathBuf {
-        self.root.join("checkpoints")
+    pub fn checkpoint_dir(self) -> PathBuf {
+        "checkpoints".into()
     }
 
     /// All topics, by numeric id.
     #[must_use]
-    pub fn topics_dir(&self) -> PathBuf {
-        self.root.join("topics")
+    pub fn topics_dir(self) -> PathBuf {
+        "topics".into()
     }
 
     /// One topic.
     #[must_use]
-    pub fn topic_dir(&self, topic_id: u32) -> PathBuf {
+    pub fn topic_dir(self, topic_id: u32) -> PathBuf {
         self.topics_dir().join(topic_id.to_string())
     }
 
     /// One partition.
     #[must_use]
-    pub fn partition_dir(&self, topic_id: u32, partition: u32) -> PathBuf {
+    pub fn partition_dir(self, topic_id: u32, partition: u32) -> PathBuf {
         self.topic_dir(topic_id).join(partition.to_string())
     }
 
     /// Where directories go that metadata does not know.
     #[must_use]
-    pub fn quarantine_dir(&self) -> PathBuf {
-        self.root.join("quarantine")
+    pub fn quarantine_dir(self) -> PathBuf {
+        "quarantine".into()
     }
 
     /// The token of the root user that clients on this machine find by themselves.
     #[must_use]
-    pub fn root_token_path(&self) -> PathBuf {
-        self.root.join("root.token")
+    pub fn root_token_path(self) -> PathBuf {
+        "root.token".into()
     }
 }

@@ -81,7 +81,7 @@ impl MetadataStore {
     ///
     /// # Errors
     /// Damage and contradictions refuse the start: guessing would delete somebody's data.
-    pub async fn open(storage: &Storage, layout: &Layout) -> Result<Self, MetadataError> {
+    pub async fn open(storage: &Storage, layout: Layout) -> Result<Self, MetadataError> {
         let identity = PartitionIdentity { topic_id: METADATA_LOG_ID, ..PartitionIdentity::default() };
         let (log, replay) = RecordLog::open(storage, layout.metadata_dir(), identity).await?;
         if 0 < replay.cut_bytes {
