@@ -44,11 +44,11 @@ fn main() -> ExitCode {
     };
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(EXIT_FAILED, &*error),
+        Err(error) => complain(EXIT_FAILED, &error),
     }
 }
 
-fn complain(code: u8, error: &dyn std::error::Error) -> ExitCode {
+fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     say(&format!("levada-server: {error}"));
     ExitCode::from(code)
 }

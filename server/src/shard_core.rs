@@ -1,27 +1,29 @@
 //! The life of one core: its storage, its shard, its connections, from start to a clean end.
 
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use levada_storage::{Storage, StorageLimits};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::admin::AdminHandle;
 use crate::auth::AuthHandle;
 use crate::broker::link::SharedBudget;
 use crate::broker::{Routes, Shard, ShardHandle, ShardInbox, ShardOptions};
-use crate::config::Config;
-use crate::edge::limits::{ConnectionLimits, Connections};
+use crate::config::{Config, TlsFiles};
+use crate::edge::{ConnectionLimits, Connections, Edge, EdgeOptions, tls};
 use crate::env::{Accepted, CoreEnv};
 use crate::metadata::Snapshot;
 
-/// What all cores share: counts and budgets of the whole server.
-#[derive(Clone, Debug)]
+/// What all cores share: counts and budgets of the whole server, its TLS identity.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) budget: Arc<SharedBudget>,
+    pub(crate) tls: Option<TlsAcceptor>,
 }
 
 impl Shared {
@@ -30,7 +32,17 @@ impl Shared {
     /// # Errors
     /// When the TLS files cannot be read.
     pub(crate) fn new(config: &Config) -> io::Result<Self> {
+        let acceptor = |files: &TlsFiles| {
+            let named = |path: &Path| {
+                let path = path.display().to_string();
+                move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
+            };
+            let cert = std::fs::read(&files.cert).map_err(named(&files.cert))?;
+            let key = std::fs::read(&files.key).map_err(named(&files.key))?;
+            tls::acceptor(&cert, &key).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        };
         Ok(Self {
+            tls: config.tls.as_ref().map(acceptor).transpose()?,
             connections: Connections::new(ConnectionLimits::of(config.max_connections)),
             budget: SharedBudget::new(config.connections_total_bytes),
         })
@@ -78,27 +90,29 @@ pub(crate) async fn run(env: CoreEnv, start: ShardStart) {
         let shard = Rc::clone(&shard);
         async move { shard.run(inbox).await }
     });
+    let Shared { connections, budget, tls } = start.shared;
+    let handlers = (start.auth, start.admin);
+    let edge = Edge::new(EdgeOptions::new(&config), Rc::clone(&shard), handlers, tls, connections, budget);
     shard.install(start.snapshot).await;
     if start.ready.send(()).is_err() {
         return;
     }
-    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             _ = stopping.changed() => break,
-            Some(connection) = accepted.recv() => {
-                connections.spawn_local(async move { drop(connection) });
-            }
-            Some(_ended) = connections.join_next() => {}
+            connection = accepted.recv() => match connection {
+                Some(connection) => edge.accept(connection),
+                // The control thread accepts no more: it is about to say that the server stops.
+                None => {
+                    let _stopped = stopping.changed().await;
+                    break;
+                }
+            },
         }
     }
     shard.refuse_produce();
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(config.shutdown_timeout, drained).await.is_err() {
-        tracing::warn!(shard = number, "connections were cut off at the end of the shutdown timeout");
-    }
-    connections.shutdown().await;
+    edge.shut_down(config.shutdown_timeout).await;
     handles[usize::from(number)].shut_down().await;
     if inbox_loop.await.is_err() {
         tracing::error!(shard = number, "a shard ended in a panic");
