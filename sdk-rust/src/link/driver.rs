@@ -148,7 +148,7 @@ impl Driver {
                 },
                 Command::Call(call) => self.calls.push_back(call),
                 Command::Add(id, resident) => {
-                    self.residents.insert(id, resident);
+                    self.residents.insert(id, *resident);
                     self.dirty.insert(id);
                 }
                 Command::Wake(id) => {

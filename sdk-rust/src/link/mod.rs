@@ -103,16 +103,19 @@ pub(crate) enum Command {
     /// Send a request.
     Call(PendingCall),
     /// Take in a producer or a consumer.
-    Add(u64, Resident),
+    Add(u64, Box<Resident>),
     /// A producer or a consumer has something to do.
     Wake(u64),
     /// End the connection and the task.
     Close,
 }
 
+/// Queues a request and returns its correlation.
+type Submit = Box<dyn FnOnce(&mut Connection) -> std::result::Result<u32, FrameError> + Send>;
+
 /// A request that waits for its turn, then for its answer.
 pub(crate) struct PendingCall {
-    submit: Box<dyn FnOnce(&mut Connection) -> std::result::Result<u32, FrameError> + Send>,
+    submit: Submit,
     reply: oneshot::Sender<Result<Answer>>,
 }
 
@@ -153,7 +156,7 @@ impl Link {
     }
 
     pub(crate) fn add(&self, id: u64, resident: Resident) -> Result<()> {
-        self.send(Command::Add(id, resident))
+        self.send(Command::Add(id, Box::new(resident)))
     }
 
     /// Wakes a resident; if the task has ended, its residents have been told.

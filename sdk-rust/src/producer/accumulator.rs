@@ -75,8 +75,8 @@ enum Phase {
 
 #[derive(Default)]
 struct Lane {
-    open: Option<OpenBatch>,
-    closed: VecDeque<OpenBatch>,
+    open: Option<Box<OpenBatch>>,
+    closed: VecDeque<Box<OpenBatch>>,
 }
 
 /// A batch that no connection has taken.
@@ -303,15 +303,15 @@ impl Accumulator {
     }
 
     /// Takes out the batches of a lane whose time is up.
-    pub(crate) fn expired(&self, partition: u32, now_ms: u64) -> (Vec<OpenBatch>, Option<u64>) {
+    pub(crate) fn expired(&self, partition: u32, now_ms: u64) -> (Vec<Ticket>, Option<u64>) {
         let mut state = self.state();
         let Some(lane) = state.lanes.get_mut(partition as usize) else { return (Vec::new(), None) };
         let mut expired = Vec::new();
         while lane.closed.front().is_some_and(|batch| batch.ticket.deadline_ms <= now_ms) {
-            expired.extend(lane.closed.pop_front());
+            expired.extend(lane.closed.pop_front().map(|batch| batch.ticket));
         }
         if lane.closed.is_empty() && lane.open.as_ref().is_some_and(|batch| batch.ticket.deadline_ms <= now_ms) {
-            expired.extend(lane.open.take());
+            expired.extend(lane.open.take().map(|batch| batch.ticket));
         }
         let next = lane.closed.front().or(lane.open.as_ref()).map(|batch| batch.ticket.deadline_ms);
         (expired, next)
@@ -338,7 +338,7 @@ impl Accumulator {
     }
 
     /// Refuses everything from now on with that error, and gives out what is left to be settled.
-    pub(crate) fn stop(&self, error: &Error) -> Vec<OpenBatch> {
+    pub(crate) fn stop(&self, error: &Error) -> Vec<Ticket> {
         let left = self.drain();
         self.state().phase = Phase::Stopped(error.clone());
         self.space.notify_waiters();
@@ -346,14 +346,14 @@ impl Accumulator {
     }
 
     /// Takes everything out.
-    pub(crate) fn drain(&self) -> Vec<OpenBatch> {
+    pub(crate) fn drain(&self) -> Vec<Ticket> {
         let mut state = self.state();
         state.active.clear();
-        state
-            .lanes
-            .iter_mut()
-            .flat_map(|lane| lane.closed.drain(..).chain(lane.open.take()).collect::<Vec<_>>())
-            .collect()
+        let mut tickets = Vec::new();
+        for lane in &mut state.lanes {
+            tickets.extend(lane.closed.drain(..).chain(lane.open.take()).map(|batch| batch.ticket));
+        }
+        tickets
     }
 }
 
@@ -366,7 +366,7 @@ pub(crate) enum TakeOpen {
 
 /// What a lane has.
 pub(crate) enum Pull {
-    Batch(OpenBatch),
+    Batch(Box<OpenBatch>),
     /// Its open batch lingers until then.
     Later(u64),
     /// Its open batch leaves when the connection is free.
@@ -495,7 +495,7 @@ impl State {
         Ok(())
     }
 
-    fn open_batch(&mut self, sizes: &Sizes, builder: BatchBuilder, moment: Moment) -> OpenBatch {
+    fn open_batch(&mut self, sizes: &Sizes, builder: BatchBuilder, moment: Moment) -> Box<OpenBatch> {
         let serial = self.next_serial;
         self.next_serial += 1;
         self.unsettled.insert(serial);
@@ -506,7 +506,7 @@ impl State {
             charged_bytes: 0,
             deadline_ms: moment.now_ms.saturating_add(sizes.delivery_timeout_ms),
         };
-        OpenBatch { builder, ticket, opened_at_ms: moment.now_ms }
+        Box::new(OpenBatch { builder, ticket, opened_at_ms: moment.now_ms })
     }
 
     /// Moves the open batch of a lane behind the full ones.

@@ -224,7 +224,7 @@ impl ProducerCore {
         Pumped::Idle
     }
 
-    fn seal(&mut self, partition: u32, mut batch: OpenBatch, (producer_id, producer_epoch): (u64, u32)) -> Flight {
+    fn seal(&mut self, partition: u32, mut batch: Box<OpenBatch>, (producer_id, producer_epoch): (u64, u32)) -> Flight {
         let numbered = self.terms.idempotent;
         let (codec, level) = (self.terms.codec, self.terms.level);
         let lane = self.lane(partition);
@@ -499,8 +499,8 @@ impl ProducerCore {
     pub(crate) fn stop(&mut self, error: &Error) {
         let left = self.accumulator.stop(error);
         self.fail_all(error);
-        for batch in left {
-            self.accumulator.settle(batch.ticket, Err(error.clone()));
+        for ticket in left {
+            self.accumulator.settle(ticket, Err(error.clone()));
         }
     }
 
@@ -511,8 +511,8 @@ impl ProducerCore {
             let unknown = flight.maybe_applied || flight.sent;
             self.settle_failed(flight.ticket, error, unknown);
         }
-        for batch in self.accumulator.drain() {
-            self.settle_failed(Some(batch.ticket), error, false);
+        for ticket in self.accumulator.drain() {
+            self.settle_failed(Some(ticket), error, false);
         }
         self.busy.clear();
     }
@@ -562,7 +562,7 @@ impl ProducerCore {
         }
         for partition in &self.busy {
             let (expired, deadline_ms) = self.accumulator.expired(*partition, now_ms);
-            settled.extend(expired.into_iter().map(|batch| (batch.ticket, delivery_timeout(false))));
+            settled.extend(expired.into_iter().map(|ticket| (ticket, delivery_timeout(false))));
             deadline_ms.into_iter().for_each(&mut later);
         }
         for (ticket, error) in settled {

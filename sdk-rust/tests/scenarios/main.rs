@@ -1,0 +1,17 @@
+//! Scenarios of the client against a scripted server, in virtual time.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod consumer;
+#[cfg(test)]
+mod producer;
+#[cfg(test)]
+mod stage;
+
+use std::time::Duration;
+
+/// Lets every task run until all of them wait.
+pub(crate) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
