@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_the_budget_holds() {
         let mut cache = Cache::new(300);
-        for number in 0..3 {
-            cache.insert_tail(7, number * 100, block(number as u8, 100), 100);
+        for number in 0..3_u8 {
+            cache.insert_tail(7, u64::from(number) * 100, block(number, 100), 100);
         }
         assert_eq!(cache.find(7, 50).map(|found| found.1), Some(0));
         cache.insert_tail(7, 300, block(3, 100), 100);

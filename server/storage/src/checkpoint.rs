@@ -322,9 +322,8 @@ mod tests {
 
     #[test]
     fn a_full_block_comes_back_and_a_flipped_bit_is_noticed() {
-        let records: Vec<(LogKey, Checkpoint)> = (0..RECORDS_PER_BLOCK)
+        let records: Vec<(LogKey, Checkpoint)> = (0..u32::try_from(RECORDS_PER_BLOCK).unwrap())
             .map(|number| {
-                let number = number as u32;
                 let word = u64::from(number) + 1;
                 let checkpoint = Checkpoint {
                     segment: word,

@@ -153,28 +153,29 @@ mod tests {
 
     fn any_header() -> impl Strategy<Value = EntryHeader> {
         let kinds = prop::sample::select(vec![Kind::Batch, Kind::Control, Kind::Pad, Kind::State, Kind::Footer]);
-        (kinds, any::<u16>(), 0..MAX_ENTRY_BYTES as u32, any::<[u64; 5]>(), any::<[u32; 2]>()).prop_map(
-            |(
-                kind,
-                flags,
-                length,
-                [nonce, log_index, term, durable_index, commit_index],
-                [payload_crc, durable_block],
-            )| {
-                EntryHeader {
+        (kinds, any::<u16>(), 0..u32::try_from(MAX_ENTRY_BYTES).unwrap(), any::<[u64; 5]>(), any::<[u32; 2]>())
+            .prop_map(
+                |(
                     kind,
                     flags,
                     length,
-                    nonce,
-                    log_index,
-                    term,
-                    durable_index,
-                    commit_index,
-                    payload_crc,
-                    durable_block,
-                }
-            },
-        )
+                    [nonce, log_index, term, durable_index, commit_index],
+                    [payload_crc, durable_block],
+                )| {
+                    EntryHeader {
+                        kind,
+                        flags,
+                        length,
+                        nonce,
+                        log_index,
+                        term,
+                        durable_index,
+                        commit_index,
+                        payload_crc,
+                        durable_block,
+                    }
+                },
+            )
     }
 
     proptest! {
@@ -196,7 +197,7 @@ mod tests {
         let mut header = EntryHeader {
             kind: Kind::Batch,
             flags: 0,
-            length: MAX_ENTRY_BYTES as u32 + 1,
+            length: u32::try_from(MAX_ENTRY_BYTES).unwrap() + 1,
             nonce: 1,
             log_index: 1,
             term: 1,

@@ -437,7 +437,7 @@ impl<'a> Writer<'a> {
             state.flush_latency_us =
                 if state.commit_count == 1 { latency_us } else { (state.flush_latency_us * 7 + latency_us) / 8 };
             state.small_commits =
-                if flight.length <= ZERO_MARGIN_BYTES as usize / 4 { state.small_commits.saturating_add(1) } else { 0 };
+                if flight.length as u64 <= ZERO_MARGIN_BYTES / 4 { state.small_commits.saturating_add(1) } else { 0 };
             if state.durable.sequence == state.appended.sequence {
                 state.pending_bytes = 0;
                 state.dirty_since = None;

@@ -54,3 +54,80 @@ fn reads_outside_the_log_say_where_it_is() {
         assert!(matches!(partition.read(4, 100).await, Err(ReadError::OutOfRange { visible_end_offset: 3, .. })));
     });
 }
+
+#[test]
+fn a_duplicate_gets_the_original_answer_also_after_a_crash_and_many_segments() {
+    run(async {
+        let disk = crash_disk(3);
+        let world = World::on(Rc::new(disk.clone())).await;
+        let (partition, _) = world.open(small_segments()).await;
+        let batch = |sequence| Batch { producer_id: 9, epoch: 1, sequence, count: 2, body: vec![1; 5000] };
+        let first = partition.append(batch(0).encode(), Durability::Disk).unwrap();
+        let again = partition.append(batch(0).encode(), Durability::Disk).unwrap();
+        assert!(again.duplicate && again.ticket == first.ticket && again.base_offset == first.base_offset);
+        assert_eq!(partition.ticket_state(again.ticket), levada_storage::TicketState::Pending);
+        partition.durable(again.ticket).await.unwrap();
+        for number in 1..40 {
+            produce(&partition, &batch(number * 2)).await;
+        }
+        let gap = partition.append(batch(90).encode(), Durability::Disk);
+        assert_eq!(gap, Err(AppendError::SequenceGap { expected: 80 }));
+
+        let world = World::on(Rc::new(disk.crash_now(0))).await;
+        let (partition, report) = world.open(small_segments()).await;
+        assert!(!report.clean && 3 < partition.status().segment_count);
+        let old = partition.append(batch(0).encode(), Durability::Disk).unwrap();
+        assert_eq!((old.base_offset, old.duplicate), (0, true));
+        assert_eq!(produce(&partition, &batch(80)).await.base_offset, 80);
+        let stale = Batch { epoch: 0, ..batch(82) };
+        assert_eq!(partition.append(stale.encode(), Durability::Disk), Err(AppendError::Fenced { current_epoch: 1 }));
+    });
+}
+
+#[test]
+fn retention_by_size_and_age_removes_whole_segments_and_survives_a_restart() {
+    run(async {
+        let disk = crash_disk(6);
+        let config = levada_storage::PartitionConfig { retention_bytes: Some(200 << 10), ..small_segments() };
+        let world = World::on(Rc::new(disk.clone())).await;
+        let (partition, _) = world.open(config.clone()).await;
+        for number in 0..100 {
+            world.clock.now_us.set(number * 1_000_000);
+            produce(&partition, &Batch::anonymous(1, vec![1; 6000])).await;
+        }
+        assert!(partition.apply_retention(100_000_000).await.unwrap() > 300 << 10);
+        let start = partition.watermarks().log_start_offset;
+        assert!(50 < start && partition.status().size_bytes <= (200 + 80) << 10);
+        assert!(matches!(partition.read(start - 1, 1).await, Err(ReadError::OutOfRange { .. })));
+        let timed = partition.offset_for_time(90_000_000).await.unwrap();
+        assert_eq!((timed.offset, timed.append_time_us), (90, Some(90_000_000)));
+        assert_eq!(partition.offset_for_time(99_000_001).await.unwrap().offset, 100);
+        assert_eq!(partition.offset_for_last(3), 97);
+
+        partition.set_config(levada_storage::PartitionConfig { retention_age_us: Some(10_000_000), ..config.clone() });
+        partition.apply_retention(200_000_000).await.unwrap();
+        partition.apply_retention(200_000_000).await.unwrap();
+        assert_eq!(partition.watermarks().log_start_offset, 100);
+
+        let world = World::on(Rc::new(disk.crash_now(0))).await;
+        let (partition, report) = world.open(config).await;
+        assert_eq!(report.defects, []);
+        assert_eq!(partition.watermarks().log_start_offset, 100);
+        assert_eq!(produce(&partition, &Batch::anonymous(1, *b"next")).await.base_offset, 100);
+    });
+}
+
+#[test]
+fn purge_deletes_everything_and_offsets_go_on() {
+    run(async {
+        let world = World::on(Rc::new(crash_disk(8))).await;
+        let (partition, _) = world.open(memory_topic()).await;
+        for _ in 0..5 {
+            produce(&partition, &Batch::anonymous(3, *b"abc")).await;
+        }
+        assert_eq!(partition.delete_before(u64::MAX).await.unwrap(), 15);
+        assert_eq!(partition.watermarks().visible_end_offset, 15);
+        assert_eq!(produce(&partition, &Batch::anonymous(1, *b"d")).await.base_offset, 15);
+        assert_eq!(read_all(&partition, 15).await.unwrap().len(), 1);
+    });
+}
