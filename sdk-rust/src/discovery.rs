@@ -110,7 +110,10 @@ impl Surroundings {
         });
         if let Some(server) = server {
             let address: ServerAddress = server.parse()?;
-            let context = self.context_of(&address, wish.credentials.is_some() || from_environment.is_some());
+            let has_credentials = wish.credentials.is_some() || from_environment.is_some();
+            // Whoever brings credentials and needs no authorities needs no file either.
+            let context =
+                if has_credentials && !address.tls { None } else { self.context_of(&address, has_credentials) };
             let (saved, ca_file) = context.map_or((None, None), |context| (context.credentials(), context.ca_file));
             let credentials =
                 wish.credentials.or(from_environment).or(saved).or_else(|| self.local_credentials(&address));

@@ -111,7 +111,33 @@ impl Consumer {
         let core = core::ConsumerCore::new(Arc::clone(&inbound), terms, client.random());
         link.add(id, Resident::Consumer(core))?;
         let cursor = Mutex::new(Cursor::new(Arc::clone(&inbound), &starts, options.on_corrupt, window_bytes));
-        Ok(Consumer { id, topic, link, inbound, cursor, receiving: AtomicBool::new(false) })
+        let consumer = Consumer { id, topic, link, inbound, cursor, receiving: AtomicBool::new(false) };
+        // So that "latest" means now, and not some time after this call.
+        let timeout = client.terms().request_timeout;
+        match tokio::time::timeout(timeout, poll_fn(|context| consumer.poll_placed(context))).await {
+            Ok(()) => Ok(consumer),
+            Err(_) => {
+                let text = format!("the server did not answer a subscription within {timeout:?}");
+                Err(Error::new(ErrorCode::ClientTimeout, text).with_maybe_applied(false))
+            }
+        }
+    }
+
+    /// Polls until every partition is subscribed to, or has failed.
+    fn poll_placed(&self, context: &Context<'_>) -> Poll<()> {
+        loop {
+            let version = {
+                let state = self.inbound.lock();
+                let is_placed = |lane: &inbound::InboundLane| lane.resolved.is_some() || !lane.items.is_empty();
+                if state.closed || state.lanes.iter().all(is_placed) {
+                    return Poll::Ready(());
+                }
+                state.version
+            };
+            if !self.inbound.watch(version, context.waker()) {
+                return Poll::Pending;
+            }
+        }
     }
 
     fn cursor(&self) -> MutexGuard<'_, Cursor> {

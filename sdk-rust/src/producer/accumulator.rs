@@ -53,6 +53,8 @@ struct State {
     active: BTreeSet<u32>,
     /// The task has been told to look and has not looked yet.
     scheduled: bool,
+    /// Calls that are handing over many messages.
+    fillings: usize,
     buffered_bytes: usize,
     /// Where messages without a key go until that batch is closed.
     sticky: u32,
@@ -131,6 +133,7 @@ impl Accumulator {
                 lanes: (0..sizes.partition_count).map(|_| Lane::default()).collect(),
                 active: BTreeSet::new(),
                 scheduled: false,
+                fillings: 0,
                 buffered_bytes: 0,
                 sticky: u32::try_from(first).expect("less than a u32"),
                 next_serial: 1,
@@ -176,27 +179,31 @@ impl Accumulator {
         (place, wake)
     }
 
-    /// Takes messages for as long as `next` gives some and there is space. The flag tells whether the task must be woken.
-    /// `estimate_bytes` is what all of them are expected to take: they begin a batch of their own if that keeps them together.
-    pub(crate) fn push_many(
-        &self,
-        estimate_bytes: usize,
-        moment: Moment,
-        mut next: impl FnMut(
-            &mut dyn FnMut(&MessageRef<'_>) -> std::result::Result<Place, Refusal>,
-        ) -> std::result::Result<(), Refusal>,
-    ) -> (std::result::Result<(), Refusal>, bool) {
+    /// Begins a call that hands over many messages: until the filling ends, open batches stay open. `estimate_bytes` is what
+    /// all of them are expected to take: they begin a batch of their own if that keeps them together.
+    pub(crate) fn fill(&self, estimate_bytes: usize) -> Filling<'_> {
         let mut state = self.state();
         state.make_room(&self.sizes, estimate_bytes);
-        let mut any = false;
+        state.fillings += 1;
+        Filling { accumulator: self, ended: false }
+    }
+
+    /// Takes messages for as long as `next` gives some and there is space. The caller wakes the task afterwards.
+    pub(crate) fn push_many(
+        &self,
+        moment: Moment,
+        next: impl FnOnce(
+            &mut dyn FnMut(&MessageRef<'_>) -> std::result::Result<Place, Refusal>,
+        ) -> std::result::Result<(), Refusal>,
+    ) -> std::result::Result<(), Refusal> {
+        let mut state = self.state();
         let has_sink = self.sink.is_some();
-        let outcome = next(&mut |message| {
-            let place = state.push(&self.sizes, has_sink, message, NO_TOKEN, moment);
-            any |= place.is_ok();
-            place
-        });
-        let wake = any && state.schedule();
-        (outcome, wake)
+        next(&mut |message| state.push(&self.sizes, has_sink, message, NO_TOKEN, moment))
+    }
+
+    /// Notes that the task has something to look at. The flag tells whether it must be woken.
+    pub(crate) fn schedule(&self) -> bool {
+        self.state().schedule()
     }
 
     /// Waits until `attempt` no longer answers that the buffer is full.
@@ -285,6 +292,9 @@ impl Accumulator {
         if now_ms < due_ms {
             return Pull::Later(due_ms);
         }
+        if 0 < state.fillings {
+            return Pull::Filling;
+        }
         if take_open == TakeOpen::No {
             return Pull::WhenFree;
         }
@@ -371,7 +381,34 @@ pub(crate) enum Pull {
     Later(u64),
     /// Its open batch leaves when the connection is free.
     WhenFree,
+    /// Its open batch is being filled; the task is woken after that.
+    Filling,
     Empty,
+}
+
+/// A call that is handing over many messages. The caller wakes the task afterwards.
+pub(crate) struct Filling<'a> {
+    accumulator: &'a Accumulator,
+    ended: bool,
+}
+
+impl Filling<'_> {
+    /// Ends it. The flag tells whether the task must be woken.
+    pub(crate) fn end(mut self) -> bool {
+        self.ended = true;
+        // In one step: a task that looks in between would find the batch still being filled and not look again.
+        let mut state = self.accumulator.state();
+        state.fillings -= 1;
+        state.schedule()
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.accumulator.state().fillings -= 1;
+        }
+    }
 }
 
 impl State {

@@ -215,6 +215,7 @@ impl ProducerCore {
                     return Pumped::Idle;
                 }
                 Pull::WhenFree => return Pumped::WantsMore,
+                Pull::Filling => return Pumped::Idle,
                 Pull::Empty => {
                     self.busy.remove(&partition);
                     return Pumped::Idle;

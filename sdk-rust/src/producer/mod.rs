@@ -26,7 +26,7 @@ use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::link::{Link, LinkTerms, Resident};
 use crate::message::{AsMessage, MessageRef};
-use accumulator::{Accumulator, Moment, Refusal, Sizes, charge_bytes};
+use accumulator::{Accumulator, Filling, Moment, Refusal, Sizes, charge_bytes};
 use options::DEFAULT_ZSTD_LEVEL;
 
 /// Appends messages to one topic.
@@ -178,38 +178,61 @@ impl Producer {
     pub async fn enqueue_batch<M: AsMessage>(&self, messages: impl IntoIterator<Item = M>) -> Result<BatchDelivery> {
         let mut messages = messages.into_iter();
         let mut delivery = BatchDelivery::default();
-        let mut chunk: Vec<M> = Vec::with_capacity(messages.size_hint().0.clamp(1, MESSAGES_AT_ONCE));
-        let mut estimate_bytes = None;
-        loop {
-            let expected = messages.size_hint().0;
-            chunk.clear();
-            chunk.extend(messages.by_ref().take(MESSAGES_AT_ONCE));
-            let Some(first) = chunk.first() else { return Ok(delivery) };
-            // Only the first messages may begin a new batch: the rest belong behind them.
-            let mut estimate = match estimate_bytes {
-                None => charge_bytes(&first.as_message()).saturating_mul(expected.max(chunk.len())),
-                Some(()) => 0,
-            };
-            estimate_bytes = Some(());
+        let expected = messages.size_hint().0;
+        let mut chunk: Vec<M> = Vec::with_capacity(expected.clamp(1, MESSAGES_AT_ONCE));
+        chunk.extend(messages.by_ref().take(MESSAGES_AT_ONCE));
+        let estimate_bytes = chunk
+            .first()
+            .map_or(0, |first| charge_bytes(&first.as_message()).saturating_mul(expected.max(chunk.len())));
+        let mut filling = Some(self.accumulator.fill(estimate_bytes));
+        while !chunk.is_empty() {
             let mut rest = chunk.iter();
             let mut next = rest.next();
-            let attempt = || {
-                let (outcome, wake) =
-                    self.accumulator.push_many(std::mem::take(&mut estimate), self.moment(), |push| {
-                        while let Some(message) = next {
-                            let (completion, index) = push(&message.as_message())?;
-                            delivery.add(&completion, index);
-                            next = rest.next();
-                        }
-                        Ok(())
-                    });
-                if wake {
-                    self.link.wake(self.id());
-                }
-                outcome
+            let mut attempt = || {
+                self.accumulator.push_many(self.moment(), |push| {
+                    while let Some(message) = next {
+                        let (completion, index) = push(&message.as_message())?;
+                        delivery.add(&completion, index);
+                        next = rest.next();
+                    }
+                    Ok(())
+                })
             };
-            self.accumulator.when_space(attempt).await?;
+            match attempt() {
+                Ok(()) => {}
+                Err(Refusal::Failed(error)) => {
+                    self.end_filling(filling.take());
+                    return Err(error);
+                }
+                Err(Refusal::Full) => {
+                    // What is full must leave, or there will be no space.
+                    self.end_filling(filling.take());
+                    let attempt = || {
+                        let outcome = attempt();
+                        if self.accumulator.schedule() {
+                            self.wake();
+                        }
+                        outcome
+                    };
+                    self.accumulator.when_space(attempt).await?;
+                    filling = Some(self.accumulator.fill(0));
+                }
+            }
+            chunk.clear();
+            chunk.extend(messages.by_ref().take(MESSAGES_AT_ONCE));
         }
+        self.end_filling(filling);
+        Ok(delivery)
+    }
+
+    fn end_filling(&self, filling: Option<Filling<'_>>) {
+        if filling.is_some_and(Filling::end) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.link.wake(self.id());
     }
 
     /// As [`Producer::enqueue_batch`] for payloads that lie one after the other in `payloads`, with those lengths.

@@ -87,6 +87,15 @@ async fn a_follower_waits_for_what_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn latest_is_the_end_when_the_consumer_is_made() {
+    let stage = Stage::new(2);
+    let (_client, consumer) = consumer(&stage, ConsumerOptions::new(TOPIC)).await;
+    assert_eq!((consumer.position(0), consumer.position(1)), (Some(0), Some(0)));
+    stage.append(1, &["right after"]);
+    assert_eq!(next(&consumer).await, "right after");
+}
+
+#[tokio::test(start_paused = true)]
 async fn batches_come_whole_or_cut_to_measure() {
     let stage = Stage::new(1);
     let all = fill(&stage, 0, 4, 10);

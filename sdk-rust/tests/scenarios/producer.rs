@@ -113,6 +113,29 @@ async fn messages_of_one_call_stay_together_where_they_fit() {
     assert_eq!(stage.batch_sizes(), [1, 10, 10, 10]);
 }
 
+/// An iterator that lets other threads run between its messages.
+struct Halting(u32);
+
+impl Iterator for Halting {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        std::thread::yield_now();
+        self.0 = self.0.checked_sub(1)?;
+        Some(self.0.to_string())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_does_not_leave_while_it_is_filled() {
+    let stage = Stage::new(1);
+    let (_client, producer) = producer(&stage, ProducerOptions::new()).await;
+    for _ in 0..20 {
+        producer.enqueue_batch(Halting(2000)).await.unwrap().await.unwrap();
+    }
+    assert_eq!(stage.batch_sizes(), [2000; 20]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_more_than_the_window_is_in_flight_and_order_is_kept() {
     let stage = Stage::new(1);
