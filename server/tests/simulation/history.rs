@@ -1,0 +1,244 @@
+//! What the clients saw, and whether a log can have shown it to them. Because the server returns offsets, no search is
+//! needed: one pass over the sends and one over the reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What became of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// No answer yet, or one that leaves it open.
+    Unknown,
+    /// Acknowledged with this offset (absent: appended earlier, too long ago to tell) at this moment.
+    Acked { offset: Option<u64>, at: u64 },
+    /// Definitely not appended.
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Send {
+    /// The life of a producer: within one, order is promised.
+    pub(crate) session: u64,
+    pub(crate) partition: u32,
+    pub(crate) value: String,
+    pub(crate) invoked_at: u64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    /// The life of a consumer.
+    pub(crate) session: u64,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+    pub(crate) value: String,
+}
+
+/// Sends and reads in the order in which the clients saw them.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    moment: u64,
+    pub(crate) sends: Vec<Send>,
+    pub(crate) reads: Vec<Read>,
+    /// Things that must not happen, noticed while they did.
+    pub(crate) noticed: Vec<String>,
+}
+
+impl History {
+    fn tick(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// A message is handed over; returns its number.
+    pub(crate) fn invoke(&mut self, session: u64, partition: u32, value: String) -> usize {
+        let invoked_at = self.tick();
+        self.sends.push(Send { session, partition, value, invoked_at, outcome: Outcome::Unknown });
+        self.sends.len() - 1
+    }
+
+    pub(crate) fn acked(&mut self, send: usize, partition: u32, offset: Option<u64>) {
+        let at = self.tick();
+        if self.sends[send].partition != partition {
+            self.noticed.push(format!("{} went to partition {partition}", self.sends[send].value));
+        }
+        self.sends[send].outcome = Outcome::Acked { offset, at };
+    }
+
+    pub(crate) fn failed(&mut self, send: usize) {
+        self.sends[send].outcome = Outcome::Failed;
+    }
+
+    pub(crate) fn read(&mut self, session: u64, partition: u32, offset: u64, value: String) {
+        self.reads.push(Read { session, partition, offset, value });
+    }
+
+    pub(crate) fn acked_count(&self) -> usize {
+        self.sends.iter().filter(|send| matches!(send.outcome, Outcome::Acked { .. })).count()
+    }
+}
+
+/// The whole log as read after everything: per partition, values by offset from 0 on.
+pub(crate) type FinalLog = BTreeMap<u32, Vec<(u64, String)>>;
+
+/// Every rule the history breaks.
+pub(crate) fn check(history: &History, log: &FinalLog) -> Vec<String> {
+    let mut broken = history.noticed.clone();
+    let places = places(log, &mut broken);
+    check_sends(history, &places, &mut broken);
+    check_real_time(history, &places, &mut broken);
+    check_producer_order(history, &places, &mut broken);
+    check_reads(history, log, &mut broken);
+    let sent: BTreeSet<&str> = history.sends.iter().map(|send| send.value.as_str()).collect();
+    for value in places.keys().filter(|value| !sent.contains(*value)) {
+        broken.push(format!("{value} is in the log and was never sent"));
+    }
+    broken
+}
+
+type Places<'a> = BTreeMap<&'a str, (u32, u64)>;
+
+/// Where each value is; offsets are dense and no value is there twice.
+fn places<'a>(log: &'a FinalLog, broken: &mut Vec<String>) -> Places<'a> {
+    let mut places = Places::new();
+    for (partition, entries) in log {
+        for (expected, (offset, value)) in (0u64..).zip(entries) {
+            if *offset != expected {
+                broken.push(format!("partition {partition}: offset {offset} where {expected} is due"));
+            }
+            if let Some(first) = places.insert(value, (*partition, *offset)) {
+                broken.push(format!("{value} is in the log twice: at {first:?} and {:?}", (partition, offset)));
+            }
+        }
+    }
+    places
+}
+
+/// Acknowledged exactly once and where the receipt says, failed never.
+fn check_sends(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
+    for send in &history.sends {
+        let found = places.get(send.value.as_str());
+        match (send.outcome, found) {
+            (Outcome::Acked { .. }, None) => broken.push(format!("{} was acknowledged and is lost", send.value)),
+            (Outcome::Acked { offset: Some(offset), .. }, Some(place)) if *place != (send.partition, offset) => {
+                let receipt = (send.partition, offset);
+                broken.push(format!("{} is at {place:?}, its receipt says {receipt:?}", send.value));
+            }
+            (Outcome::Failed, Some(place)) => {
+                broken.push(format!("{} failed for certain and is at {place:?}", send.value));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What was acknowledged before another send began has the lower offset.
+fn check_real_time(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
+    let mut moments: Vec<(u64, bool, usize)> = Vec::new();
+    for (number, send) in history.sends.iter().enumerate() {
+        moments.push((send.invoked_at, true, number));
+        if let Outcome::Acked { at, .. } = send.outcome {
+            moments.push((at, false, number));
+        }
+    }
+    moments.sort_unstable();
+    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
+    for (_, is_invocation, number) in moments {
+        let send = &history.sends[number];
+        let Some((partition, offset)) = places.get(send.value.as_str()) else { continue };
+        let acked = highest.get(partition);
+        if is_invocation {
+            if acked.is_some_and(|acked| offset <= acked) {
+                broken.push(format!("{} at {offset} was sent after an acknowledgement of {acked:?}", send.value));
+            }
+        } else if acked.is_none_or(|acked| acked < offset) {
+            highest.insert(*partition, *offset);
+        }
+    }
+}
+
+/// What one producer sent to one partition is in the order of sending.
+fn check_producer_order(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
+    let mut newest: BTreeMap<(u64, u32), (u64, &str)> = BTreeMap::new();
+    for send in &history.sends {
+        let Some((partition, offset)) = places.get(send.value.as_str()) else { continue };
+        let earlier = newest.insert((send.session, *partition), (*offset, &send.value));
+        if let Some((earlier, value)) = earlier.filter(|(earlier, _)| offset <= earlier) {
+            broken.push(format!("{} at {offset} was sent after {value} at {earlier}", send.value));
+        }
+    }
+}
+
+/// A read shows what is in the log in the end, and each consumer sees a contiguous, growing range.
+fn check_reads(history: &History, log: &FinalLog, broken: &mut Vec<String>) {
+    let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    for read in &history.reads {
+        let entries = log.get(&read.partition);
+        let index = usize::try_from(read.offset).unwrap_or(usize::MAX);
+        let found = entries.and_then(|entries| entries.get(index)).map(|(_, value)| value);
+        if found != Some(&read.value) {
+            broken.push(format!("{}@{} was read and {found:?} is there", read.value, read.offset));
+        }
+        if let Some(expected) = next.insert((read.session, read.partition), read.offset + 1)
+            && expected != read.offset
+        {
+            broken.push(format!("consumer {} read {} where {expected} was due", read.session, read.offset));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(values: &[&str]) -> FinalLog {
+        let entries = (0u64..).zip(values).map(|(offset, value)| (offset, (*value).to_owned())).collect();
+        FinalLog::from([(0, entries)])
+    }
+
+    /// Two messages acknowledged one after the other, and one whose fate is open.
+    fn history() -> History {
+        let mut history = History::default();
+        let one = history.invoke(1, 0, "a".into());
+        history.acked(one, 0, Some(0));
+        let two = history.invoke(1, 0, "b".into());
+        history.acked(two, 0, Some(1));
+        history.invoke(1, 0, "c".into());
+        history
+    }
+
+    #[test]
+    fn a_right_history_passes_with_or_without_what_is_unknown() {
+        assert_eq!(check(&history(), &log(&["a", "b"])), Vec::<String>::new());
+        assert_eq!(check(&history(), &log(&["a", "b", "c"])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_broken_rule_is_found() {
+        let broken = |change: fn(&mut History), values: &[&str], word: &str| {
+            let mut history = history();
+            change(&mut history);
+            let found = check(&history, &log(values));
+            assert!(found.iter().any(|text| text.contains(word)), "{word}: {found:?}");
+        };
+        broken(|_| {}, &["a"], "b was acknowledged and is lost");
+        broken(|_| {}, &["a", "b", "a"], "twice");
+        broken(|_| {}, &["b", "a"], "its receipt says");
+        broken(|_| {}, &["b", "a"], "after an acknowledgement");
+        broken(|_| {}, &["a", "b", "x"], "never sent");
+        broken(|history| history.failed(2), &["a", "b", "c"], "failed for certain");
+        broken(|history| history.acked(2, 1, Some(0)), &["a", "b", "c"], "went to partition 1");
+        broken(|history| history.sends.swap(0, 1), &["a", "b"], "was sent after b");
+        broken(|history| history.read(1, 0, 2, "c".into()), &["a", "b"], "was read and None is there");
+        broken(|history| history.read(1, 0, 1, "a".into()), &["a", "b"], "was read and Some");
+        broken(
+            |history| {
+                history.read(1, 0, 0, "a".into());
+                history.read(1, 0, 0, "a".into());
+            },
+            &["a", "b"],
+            "where 1 was due",
+        );
+        let gap = FinalLog::from([(0, vec![(0, "a".to_owned()), (2, "b".to_owned())])]);
+        assert!(check(&history(), &gap).iter().any(|text| text.contains("where 1 is due")));
+    }
+}

@@ -1,0 +1,90 @@
+//! The whole server in a seeded simulation: two shards, the real client library, a network that drops and delays, a disk that
+//! fails and loses power. A checker judges what the clients saw.
+//!
+//! `LEVADA_SIM_SEEDS=1000` runs that many seeds, `LEVADA_SIM_SEED=17` replays one with logs.
+
+mod history;
+mod net;
+mod platform;
+mod random;
+mod run;
+mod trace;
+mod workload;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use levada_server::config::Defects;
+
+use crate::run::{Verdict, run};
+
+const SEEDS: u64 = 200;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Runs seeds on two threads until all are done or `enough` says so.
+fn run_seeds(count: u64, defects: Defects, enough: impl Fn(u64, &Verdict) -> bool + Sync) -> Vec<(u64, Verdict)> {
+    let (next, done) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if count <= seed {
+                        return;
+                    }
+                    let verdict = run(seed, defects);
+                    if enough(seed, &verdict) {
+                        next.store(count, Ordering::Relaxed);
+                    }
+                    done.lock().unwrap().push((seed, verdict));
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap()
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    if let Some(seed) = number("LEVADA_SIM_SEED") {
+        let filter = std::env::var("LEVADA_LOG").unwrap_or_else(|_| "info".into());
+        let _already = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let verdict = run(seed, Defects::default());
+        assert_eq!(verdict.broken, Vec::<String>::new(), "seed {seed}");
+        return;
+    }
+    let count = number("LEVADA_SIM_SEEDS").unwrap_or(SEEDS);
+    let verdicts = run_seeds(count, Defects::default(), |_, _| false);
+    let failed: Vec<_> = verdicts.iter().filter(|(_, verdict)| !verdict.broken.is_empty()).collect();
+    for (seed, verdict) in &failed {
+        eprintln!("LEVADA_SIM_SEED={seed}: {:#?}", verdict.broken);
+    }
+    assert!(failed.is_empty(), "{} of {count} seeds broke a promise", failed.len());
+    // The runs must be worth something: work was done and there was trouble.
+    let acked: usize = verdicts.iter().map(|(_, verdict)| verdict.acked_count).sum();
+    let crashes: u64 = verdicts.iter().map(|(_, verdict)| verdict.crash_count).sum();
+    eprintln!("{count} seeds, {acked} acknowledged messages, {crashes} power cuts");
+    assert!(count < 20 || (20 * count <= acked as u64 && count <= crashes), "{acked} acknowledged, {crashes} crashes");
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for seed in [3, 7, 11] {
+        let (one, other) = (run(seed, Defects::default()), run(seed, Defects::default()));
+        assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
+        assert!(100 < one.fingerprint.1, "seed {seed}: a run of {} events shows nothing", one.fingerprint.1);
+    }
+    assert_ne!(run(3, Defects::default()).fingerprint, run(7, Defects::default()).fingerprint);
+}
+
+#[test]
+fn a_server_that_acknowledges_too_early_is_caught() {
+    let defects = Defects { ack_before_durable: true };
+    let verdicts = run_seeds(60, defects, |_, verdict| !verdict.broken.is_empty());
+    let caught = verdicts.iter().flat_map(|(_, verdict)| &verdict.broken).any(|text| text.contains("is lost"));
+    assert!(caught, "{} seeds and no message was lost", verdicts.len());
+}

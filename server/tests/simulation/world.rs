@@ -1,0 +1,197 @@
+//! One simulated machine: a server with two shards on a disk that can lose power, and clients of the real client library on
+//! a network that misbehaves. A run is a function of its seed.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada::{BackoffOptions, Client, ClientOptions, Credentials, Environment};
+use levada_server::config::{Config, Defects, Machine, PasswordCost, Settings};
+use levada_server::server::Server;
+use levada_storage::crash::{CrashDisk, CrashOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet};
+
+use crate::history::History;
+use crate::net::Net;
+use crate::platform::{PrivateFiles, SimClock, SimRandom, environment};
+use crate::random::Seeded;
+use crate::trace::Trace;
+
+/// Space of the simulated disk while it is not short.
+pub(crate) const CAPACITY_BYTES: u64 = 256 << 20;
+
+/// A life of the server.
+struct Life {
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+pub(crate) struct World {
+    pub(crate) random: RefCell<Seeded>,
+    pub(crate) trace: Trace,
+    pub(crate) net: Net,
+    pub(crate) history: RefCell<History>,
+    pub(crate) defects: Defects,
+    disk: RefCell<CrashDisk>,
+    files: PrivateFiles,
+    life: RefCell<Option<Life>>,
+    fatal: mpsc::UnboundedSender<()>,
+    clock: SimClock,
+    next_session: RefCell<u64>,
+}
+
+impl World {
+    /// A world without a server yet. The receiver is told of fatal disk errors.
+    pub(crate) fn new(seed: u64, defects: Defects) -> (Rc<Self>, mpsc::UnboundedReceiver<()>) {
+        let mut random = Seeded::new(seed);
+        let trace = Trace::new();
+        let options =
+            CrashOptions { capacity_bytes: CAPACITY_BYTES, min_delay: Duration::ZERO, max_delay: random.millis(0..6) };
+        let (fatal, told) = mpsc::unbounded_channel();
+        let world = Self {
+            net: Net::new(random.fork(), trace.clone()),
+            disk: RefCell::new(CrashDisk::new(random.next(), options)),
+            history: RefCell::default(),
+            defects,
+            files: PrivateFiles::default(),
+            life: RefCell::default(),
+            fatal,
+            clock: SimClock::new(),
+            next_session: RefCell::new(1),
+            random: RefCell::new(random),
+            trace,
+        };
+        (Rc::new(world), told)
+    }
+
+    fn config(&self) -> Config {
+        let machine = Machine { cores: 2, memory_bytes: 256 << 20 };
+        let mut config = Settings::default().decide(machine).expect("the defaults fit each other");
+        config.shard_count = 2;
+        config.partition.segment_bytes = 64 << 10;
+        config.low_water_bytes = Some(0);
+        config.cache_bytes = 2 << 20;
+        config.password_cost = PasswordCost { memory_kib: 8, passes: 1 };
+        config.defects = self.defects;
+        config
+    }
+
+    /// Starts the server and waits until it serves.
+    ///
+    /// # Errors
+    /// What it says, or that it does not come up.
+    pub(crate) async fn start(&self) -> Result<(), String> {
+        let seeded = self.random.borrow_mut().fork();
+        let env = environment(&self.disk.borrow(), &self.net, &self.trace, seeded, &self.files, self.fatal.clone());
+        let config = self.config();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = oneshot::channel();
+        let cores = LocalSet::new();
+        cores.spawn_local(async move {
+            match Server::start(env, config).await {
+                Ok(server) => {
+                    drop(ready.send(Ok(())));
+                    // A dropped sender is an order to stop as well.
+                    let _ = stopped.await;
+                    server.shutdown().await;
+                }
+                Err(error) => drop(ready.send(Err(error.to_string()))),
+            }
+        });
+        let task = tokio::task::spawn_local(cores);
+        *self.life.borrow_mut() = Some(Life { task, stop });
+        let started = tokio::time::timeout(Duration::from_secs(60), is_ready).await;
+        let outcome = match started {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err("the server ended while it started".into()),
+            Err(_) => Err("the server did not start in 60 s".into()),
+        };
+        self.trace.event("start", u64::from(outcome.is_ok()), 0);
+        outcome
+    }
+
+    /// Cuts the power: whatever was not flushed may be gone, and nothing the server does from now on reaches anybody.
+    pub(crate) async fn crash(&self) {
+        let (seed, silently) = {
+            let mut random = self.random.borrow_mut();
+            (random.next(), random.one_in(4))
+        };
+        self.trace.event("crash", seed, u64::from(silently));
+        let image = self.disk.borrow().crash_now(seed);
+        self.net.sever(silently);
+        let life = self.life.borrow_mut().take();
+        if let Some(life) = life {
+            life.task.abort();
+            let _aborted = life.task.await;
+        }
+        image.set_capacity(CAPACITY_BYTES);
+        *self.disk.borrow_mut() = image;
+    }
+
+    /// Stops the server as SIGTERM does.
+    pub(crate) async fn stop(&self) -> Result<(), String> {
+        self.trace.event("stop", 0, 0);
+        let Some(Life { task, stop }) = self.life.borrow_mut().take() else { return Ok(()) };
+        drop(stop);
+        let stopped = tokio::time::timeout(Duration::from_secs(60), task).await;
+        self.net.sever(false);
+        match stopped {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the server panicked while it stopped: {error}")),
+            Err(_) => Err("the server did not stop in 60 s".into()),
+        }
+    }
+
+    /// The disk of the present life.
+    pub(crate) fn disk(&self) -> CrashDisk {
+        self.disk.borrow().clone()
+    }
+
+    pub(crate) fn root_token(&self) -> String {
+        let files = self.files.borrow();
+        let content = files.get(Path::new("root.token")).cloned().unwrap_or_default();
+        String::from_utf8(content).unwrap_or_default().trim().to_owned()
+    }
+
+    pub(crate) fn options(&self, credentials: Credentials) -> ClientOptions {
+        let environment = Environment {
+            connector: Some(Arc::new(self.net.clone())),
+            clock: Arc::new(self.clock.clone()),
+            random: SimRandom::new(self.random.borrow_mut().fork()),
+        };
+        ClientOptions::new()
+            .server("127.0.0.1:7420")
+            .credentials(credentials)
+            .connect_timeout(Duration::from_secs(3))
+            .request_timeout(Duration::from_secs(5))
+            .backoff(BackoffOptions::default())
+            .environment(environment)
+    }
+
+    /// A client of the user root; tries until it gets through.
+    pub(crate) async fn client(&self) -> Client {
+        loop {
+            let options = self.options(Credentials::token(self.root_token()));
+            match Client::connect(options).await {
+                Ok(client) => return client,
+                Err(error) => {
+                    self.trace.event(error.name(), 0, 0);
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn session(&self) -> u64 {
+        let mut next = self.next_session.borrow_mut();
+        *next += 1;
+        *next - 1
+    }
+}
+
+/// The topics whose creation or deletion was answered, for a look at the end.
+pub(crate) type KnownTopics = Rc<RefCell<BTreeMap<String, bool>>>;
