@@ -149,6 +149,8 @@ async fn measure(dir: PathBuf, backend: String, mib: u64) {
         let total = mib << 20;
         let elapsed = pour(&partition, &one, total, window).await;
         report(&format!("{count} x {bytes} B, window {window}"), total, elapsed);
+        let status = partition.status();
+        println!("  commits so far {}, recent {} us each", status.commit_count, status.flush_latency_us);
     }
     let small = batch(1, 1024);
     latency(&open(&cached, 2, PartitionConfig::default()).await, &small, 5000).await;

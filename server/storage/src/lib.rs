@@ -18,6 +18,7 @@ pub mod partition;
 pub mod record_log;
 mod segment;
 pub mod storage;
+pub mod verify;
 mod wire;
 
 pub use config::{Durability, PartitionConfig, PartitionIdentity};

@@ -441,6 +441,8 @@ impl Recovery<'_> {
         let stop = next_start(walk.end);
         self.found.clean = walk.clean && last;
         if let Some(footer) = walk.footer.or(on_disk.footer) {
+            // A clean close ends in an open segment; one that was sealed last was cut, repaired, or about to be followed.
+            self.found.clean = false;
             if round_up(footer.data_end) < round_up(walk.end) || walk.end.max(stop) < footer.data_end {
                 self.defect(&on_disk.path, stop, "a sealed segment is damaged");
             } else if walk.end != footer.data_end && stop != footer.data_end {
@@ -454,6 +456,7 @@ impl Recovery<'_> {
         }
         let behind = self.look_behind(scanner, stop, on_disk.len, segment.totals.last_index).await?;
         if let Some(footer) = behind.footer.filter(|footer| footer.data_end == walk.end || footer.data_end == stop) {
+            self.found.clean = false;
             if last {
                 self.truncate(on_disk, &footer).await?;
             }

@@ -7,5 +7,6 @@
 
 mod crash;
 mod damage;
+mod offline;
 mod partition;
 mod vocabulary;
