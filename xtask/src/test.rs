@@ -112,14 +112,13 @@ fn docs() -> anyhow::Result<Count> {
     Ok(Count::one(command.status()?.success()))
 }
 
-/// What a newcomer runs, with the release binaries: the pages' commands, and a server that is killed under load.
+/// What a newcomer runs, with the release binaries: the pages' commands.
 fn quickstart() -> anyhow::Result<Count> {
     if !cargo(&["build", "--release", "--locked", "-p", "levada-server", "-p", "levada-cli"]).status()?.success() {
         bail!("the release build fails");
     }
     let (passed, failed) = crate::quickstart::check(&target().join("release"))?;
-    let kills = counted(&mut cargo(&["test", "--release", "--locked", "-p", "levada-server", "--test", "kill9"]))?;
-    Ok(Count { passed: passed + kills.passed, failed: failed + kills.failed })
+    Ok(Count { passed, failed })
 }
 
 /// Where cargo puts what it builds: this program lies in its `debug` folder.
