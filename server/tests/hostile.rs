@@ -105,10 +105,11 @@ impl Raw {
     fn next(&mut self) -> ClientEvent {
         let mut bytes = [0; 4096];
         loop {
-            self.send();
             if let Some(event) = self.machine.poll_event().unwrap() {
                 return event;
             }
+            // The event may have been the machine's own business, and have something to send.
+            self.send();
             let count = self.stream.read(&mut bytes).unwrap();
             assert!(0 < count, "the server closed the connection");
             self.machine.read_buffer().put_slice(&bytes[..count]);
