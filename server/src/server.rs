@@ -335,8 +335,8 @@ impl Shards for AllShards {
     fn install(&self, snapshot: Arc<Snapshot>) -> LocalFuture<'_, ()> {
         Box::pin(async move {
             let mut installs = tokio::task::JoinSet::new();
-            for handle in self.handles.iter().cloned() {
-                let snapshot = Arc::clone(&snapshot);
+            for handle in self.handles.iter() {
+                let (handle, snapshot) = (handle.clone(), Arc::clone(&snapshot));
                 // A shard that has stopped has nothing to install.
                 installs.spawn_local(async move { drop(handle.install(snapshot).await) });
             }

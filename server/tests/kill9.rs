@@ -1,6 +1,11 @@
 //! The real server is killed with SIGKILL under load, twenty times (`LEVADA_KILL_CYCLES` for more), and started again.
 //! Idempotent producers go on through it all; at the end the log is read and every message accounted for:
 //! acknowledged ones exactly once, at the offset of their receipt, in the order each producer sent them, and nothing that was never sent.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails where it stands, and prints what it measured"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -10,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use levada::{Client, ClientOptions, ConsumerOptions, Credentials, Message, Position, Producer, ProducerOptions, Receipt};
+use levada::{
+    Client, ClientOptions, ConsumerOptions, Credentials, Message, Position, Producer, ProducerOptions, Receipt,
+};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -145,7 +152,10 @@ fn check(receipts: &[Receipts], log: &[(u32, u64, (u64, u64))]) {
         assert_eq!(*next_of_partition.entry(partition).or_default(), offset, "a hole in partition {partition}");
         next_of_partition.insert(partition, offset + 1);
         let earlier = places.insert((producer, number), (partition, offset));
-        assert_eq!(earlier, None, "message {number} of producer {producer} is stored twice, again at {partition}:{offset}");
+        assert_eq!(
+            earlier, None,
+            "message {number} of producer {producer} is stored twice, again at {partition}:{offset}"
+        );
         let last = last_of_producer.insert((partition, producer), number);
         assert!(last.is_none_or(|last| last < number), "producer {producer}: {number} comes after {last:?}");
     }
@@ -153,8 +163,10 @@ fn check(receipts: &[Receipts], log: &[(u32, u64, (u64, u64))]) {
     for (producer, receipts) in (0..).zip(receipts) {
         for (number, outcome) in receipts {
             let place = places.remove(&(producer, *number));
-            let receipt = outcome.as_ref().unwrap_or_else(|error| panic!("message {number} of {producer} failed: {error}"));
-            let (partition, offset) = place.unwrap_or_else(|| panic!("message {number} of producer {producer} is lost"));
+            let receipt =
+                outcome.as_ref().unwrap_or_else(|error| panic!("message {number} of {producer} failed: {error}"));
+            let (partition, offset) =
+                place.unwrap_or_else(|| panic!("message {number} of producer {producer} is lost"));
             assert_eq!(receipt.partition, partition);
             assert!(receipt.offset.is_none_or(|told| told == offset), "told {:?}, is at {offset}", receipt.offset);
             acknowledged += 1;

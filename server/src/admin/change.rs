@@ -5,10 +5,13 @@ use crate::failure::Failure;
 use crate::metadata::Snapshot;
 use crate::metadata::event::Event;
 
+/// Makes the reply from the version of metadata in which the events have happened.
+type MakeReply = Box<dyn FnOnce(&Snapshot) -> Result<AdminReply, Failure>>;
+
 /// Events to make durable, and the reply once every core has installed them.
 pub(super) struct Change {
     pub(super) events: Vec<Event>,
-    pub(super) reply: Box<dyn FnOnce(&Snapshot) -> Result<AdminReply, Failure>>,
+    pub(super) reply: MakeReply,
 }
 
 impl Change {
