@@ -13,10 +13,10 @@ use levada_protocol::partitioner::partition_for_key;
 use levada_protocol::pool::BufferPool;
 use tokio::sync::Notify;
 
-use super::delivery::{BatchReceipt, Completion};
+use super::delivery::{BatchDelivery, BatchReceipt, Completion};
 use super::sink::{BatchEvent, CompletionSink, NO_TOKEN};
 use crate::error::{Error, Result};
-use crate::message::MessageRef;
+use crate::message::{AsMessage, MessageRef};
 
 /// What a message takes in a batch beside its payload, key and headers, at most.
 const MESSAGE_OVERHEAD_BYTES: usize = 16 + 8 + 16;
@@ -175,6 +175,7 @@ impl Accumulator {
     ) -> (std::result::Result<Place, Refusal>, bool) {
         let mut state = self.state();
         let place = state.push(&self.sizes, self.sink.is_some(), message, token, moment);
+        let place = place.map(|(completion, index)| (Arc::clone(completion), index));
         let wake = place.is_ok() && state.schedule();
         (place, wake)
     }
@@ -188,17 +189,22 @@ impl Accumulator {
         Filling { accumulator: self, ended: false }
     }
 
-    /// Takes messages for as long as `next` gives some and there is space. The caller wakes the task afterwards.
-    pub(crate) fn push_many(
+    /// Takes messages from `taken` on for as long as there is space. The caller wakes the task afterwards.
+    pub(crate) fn push_many<M: AsMessage>(
         &self,
+        messages: &[M],
+        taken: &mut usize,
+        delivery: &mut BatchDelivery,
         moment: Moment,
-        next: impl FnOnce(
-            &mut dyn FnMut(&MessageRef<'_>) -> std::result::Result<Place, Refusal>,
-        ) -> std::result::Result<(), Refusal>,
     ) -> std::result::Result<(), Refusal> {
         let mut state = self.state();
         let has_sink = self.sink.is_some();
-        next(&mut |message| state.push(&self.sizes, has_sink, message, NO_TOKEN, moment))
+        while let Some(message) = messages.get(*taken) {
+            let (completion, index) = state.push(&self.sizes, has_sink, &message.as_message(), NO_TOKEN, moment)?;
+            delivery.add(completion, index);
+            *taken += 1;
+        }
+        Ok(())
     }
 
     /// Notes that the task has something to look at. The flag tells whether it must be woken.
@@ -423,7 +429,7 @@ impl State {
         message: &MessageRef<'_>,
         token: u64,
         moment: Moment,
-    ) -> std::result::Result<Place, Refusal> {
+    ) -> std::result::Result<(&Arc<Completion>, u32), Refusal> {
         match &self.phase {
             Phase::Open => {}
             Phase::Closing => return Err(Refusal::Failed(Error::closed("producer"))),
@@ -471,7 +477,7 @@ impl State {
         if has_sink {
             batch.ticket.tokens.push(token);
         }
-        Ok((Arc::clone(&batch.ticket.completion), batch.builder.message_count() - 1))
+        Ok((&batch.ticket.completion, batch.builder.message_count() - 1))
     }
 
     fn choose(&self, sizes: &Sizes, message: &MessageRef<'_>) -> std::result::Result<u32, Refusal> {

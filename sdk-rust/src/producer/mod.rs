@@ -186,18 +186,8 @@ impl Producer {
             .map_or(0, |first| charge_bytes(&first.as_message()).saturating_mul(expected.max(chunk.len())));
         let mut filling = Some(self.accumulator.fill(estimate_bytes));
         while !chunk.is_empty() {
-            let mut rest = chunk.iter();
-            let mut next = rest.next();
-            let mut attempt = || {
-                self.accumulator.push_many(self.moment(), |push| {
-                    while let Some(message) = next {
-                        let (completion, index) = push(&message.as_message())?;
-                        delivery.add(&completion, index);
-                        next = rest.next();
-                    }
-                    Ok(())
-                })
-            };
+            let mut taken = 0;
+            let mut attempt = || self.accumulator.push_many(&chunk, &mut taken, &mut delivery, self.moment());
             match attempt() {
                 Ok(()) => {}
                 Err(Refusal::Failed(error)) => {

@@ -8,6 +8,8 @@ mod consumer;
 mod producer;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod tls;
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use levada_protocol::batch::{SERVER_PART_BYTES, ServerPart, StoredBatch, verify_
 use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::*;
 use levada_protocol::server::{Connection, ServerConfig, ServerEvent};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -362,7 +362,7 @@ struct Serving {
 }
 
 impl Stage {
-    async fn serve(self, mut stream: DuplexStream, number: usize) {
+    pub(crate) async fn serve(self, mut stream: impl levada::ByteStream, number: usize) {
         let started = Instant::now();
         let (auth_required, max_in_flight) = {
             let state = self.state();
@@ -401,6 +401,9 @@ impl Stage {
                     }
                     Err(_) => return,
                 }
+            }
+            if stream.flush().await.is_err() {
+                return;
             }
         }
     }
