@@ -85,7 +85,8 @@ pub struct Server {
     stop_accepting: oneshot::Sender<()>,
     stop_metadata: oneshot::Sender<()>,
     metadata: tokio::task::JoinHandle<()>,
-    stop_cores: watch::Sender<bool>,
+    /// One order to stop per core. Not one for all: who waits together is woken in no certain order.
+    stop_cores: Vec<oneshot::Sender<()>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -116,8 +117,8 @@ impl Server {
         let (admin_inbox, admin_requests) = mpsc::channel(CONTROL_INBOX);
         let admin = AdminHandle::new(admin_inbox);
 
-        let (stop_cores, stopping) = watch::channel(false);
-        let cores = start_cores(&env, &config, store.snapshot(), &admin, &auth, &stopping).await?;
+        let cores = start_cores(&env, &config, store.snapshot(), &admin, &auth).await?;
+        let stop_cores = cores.stop_cores;
         let shards = Rc::new(AllShards {
             handles: cores.handles,
             connections: cores.connections,
@@ -157,10 +158,11 @@ impl Server {
         drop(self.stop_accepting);
         // Metadata first: its owner must not wait for a shard that has stopped, and its last version is on every shard.
         drop(self.stop_metadata);
-        self.stop_cores.send_replace(true);
+        drop(self.stop_cores);
         if self.metadata.await.is_err() {
             tracing::error!("the owner of metadata ended in a panic");
         }
+        tracing::debug!("metadata closed");
         self.env.platform.join_cores().await;
         drop(self.shards);
     }
@@ -249,6 +251,7 @@ struct Cores {
     handles: Arc<[ShardHandle]>,
     handovers: Vec<mpsc::Sender<Accepted>>,
     connections: Arc<Connections>,
+    stop_cores: Vec<oneshot::Sender<()>>,
 }
 
 async fn start_cores(
@@ -257,15 +260,16 @@ async fn start_cores(
     snapshot: &Arc<Snapshot>,
     admin: &AdminHandle,
     auth: &AuthHandle,
-    stopping: &watch::Receiver<bool>,
 ) -> Result<Cores, StartError> {
     let (handles, inboxes): (Vec<_>, Vec<_>) = (0..config.shard_count).map(|_| ShardHandle::channel()).unzip();
     let handles: Arc<[ShardHandle]> = handles.into();
     let shared = shard_core::Shared::new(config).map_err(io_error("reading the TLS files"))?;
-    let (mut handovers, mut ready) = (Vec::new(), Vec::new());
+    let (mut handovers, mut ready, mut stop_cores) = (Vec::new(), Vec::new(), Vec::new());
     for (shard, inbox) in (0..config.shard_count).zip(inboxes) {
         let (handover, accepted) = mpsc::channel(HANDOVER_INBOX);
         let (is_ready, core_ready) = oneshot::channel();
+        let (stop, stopping) = oneshot::channel();
+        stop_cores.push(stop);
         let start = ShardStart {
             shard,
             config: config.clone(),
@@ -276,7 +280,7 @@ async fn start_cores(
             admin: admin.clone(),
             auth: auth.clone(),
             shared: shared.clone(),
-            stopping: stopping.clone(),
+            stopping,
             ready: is_ready,
         };
         let main = Box::new(move |env| Box::pin(shard_core::run(env, start)) as LocalFuture<'static, ()>);
@@ -287,7 +291,7 @@ async fn start_cores(
     for (shard, core_ready) in ready {
         core_ready.await.map_err(|_| StartError::Core(shard))?;
     }
-    Ok(Cores { handles, handovers, connections: shared.connections })
+    Ok(Cores { handles, handovers, connections: shared.connections, stop_cores })
 }
 
 /// Hands connections to the cores in turn. A core whose inbox is full is skipped; if all are, the connection is dropped:

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use levada_storage::{Storage, StorageLimits};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::AdminHandle;
@@ -62,8 +62,8 @@ pub(crate) struct ShardStart {
     pub(crate) admin: AdminHandle,
     pub(crate) auth: AuthHandle,
     pub(crate) shared: Shared,
-    /// Turns true when the server stops.
-    pub(crate) stopping: watch::Receiver<bool>,
+    /// Closes when the server stops.
+    pub(crate) stopping: oneshot::Receiver<()>,
     /// Told when every partition is open.
     pub(crate) ready: oneshot::Sender<()>,
 }
@@ -100,12 +100,12 @@ pub(crate) async fn run(env: CoreEnv, start: ShardStart) {
     loop {
         tokio::select! {
             biased;
-            _ = stopping.changed() => break,
+            _ = &mut stopping => break,
             connection = accepted.recv() => match connection {
                 Some(connection) => edge.accept(connection),
                 // The control thread accepts no more: it is about to say that the server stops.
                 None => {
-                    let _stopped = stopping.changed().await;
+                    let _stopped = (&mut stopping).await;
                     break;
                 }
             },
@@ -117,5 +117,7 @@ pub(crate) async fn run(env: CoreEnv, start: ShardStart) {
     if inbox_loop.await.is_err() {
         tracing::error!(shard = number, "a shard ended in a panic");
     }
+    tracing::debug!(shard = number, "closing partitions");
     shard.close().await;
+    tracing::debug!(shard = number, "closed");
 }

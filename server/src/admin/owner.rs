@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use levada_protocol::ErrorCode;
 use levada_protocol::messages::{Request, TopicDescribed, TopicPurged};
@@ -25,6 +26,9 @@ use crate::env::CoreEnv;
 use crate::failure::Failure;
 use crate::metadata::event::{Event, TopicRemoved};
 use crate::metadata::{CommitError, Layout, MetadataStore, Snapshot, directories};
+
+/// How often the storage looks after itself.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
 
 type Answer = Result<AdminReply, Failure>;
 
@@ -84,6 +88,13 @@ impl MetadataOwner {
         for topic_id in self.store.snapshot().tombstones.clone() {
             self.remove_files(topic_id);
         }
+        let storage = self.store.storage().clone();
+        let maintenance = tokio::task::spawn_local(async move {
+            loop {
+                storage.maintain().await;
+                tokio::time::sleep(MAINTENANCE_PERIOD).await;
+            }
+        });
         loop {
             tokio::select! {
                 biased;
@@ -95,6 +106,8 @@ impl MetadataOwner {
                 },
             }
         }
+        maintenance.abort();
+        tracing::debug!("closing metadata");
         self.store.close().await;
     }
 
@@ -218,7 +231,10 @@ impl MetadataOwner {
         if !change.events.is_empty() {
             self.store.commit(&change.events).await.map_err(|error| refusal(&error))?;
             self.publish();
+            let version = self.store.snapshot().version();
+            tracing::debug!(version, "change is durable");
             self.shards.install(Arc::clone(self.store.snapshot())).await;
+            tracing::debug!(version, "change is installed");
         }
         for event in &change.events {
             if let Event::TopicDeleted(deleted) = event {

@@ -71,6 +71,7 @@ pub enum CommitError {
 /// The log and the newest version of the state.
 #[derive(Debug)]
 pub struct MetadataStore {
+    storage: Storage,
     log: Rc<RecordLog>,
     snapshot: Arc<Snapshot>,
     failed: bool,
@@ -105,7 +106,7 @@ impl MetadataStore {
         if FORMAT_LEVEL < state.format_level {
             return Err(MetadataError::TooNew { found: state.format_level });
         }
-        Ok(Self { log, snapshot: Arc::new(Snapshot::new(version, state)), failed: false })
+        Ok(Self { storage: storage.clone(), log, snapshot: Arc::new(Snapshot::new(version, state)), failed: false })
     }
 
     /// The newest version.
@@ -124,6 +125,7 @@ impl MetadataStore {
         }
         let next = self.snapshot.after(events)?;
         let index = self.log.append(&encode_record(events)).map_err(CommitError::Refused)?;
+        tracing::debug!(index, ?events, "change appended");
         if self.log.durable(index).await.is_err() {
             self.failed = true;
             return Err(CommitError::Unknown);
@@ -142,10 +144,17 @@ impl MetadataStore {
         }
     }
 
+    /// The storage, which wants to be maintained once a second.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     /// Marks the log as cleanly closed.
     pub async fn close(&self) {
         if let Err(error) = self.log.close().await {
             tracing::warn!(%error, "the metadata log did not close cleanly");
         }
+        self.storage.close().await;
     }
 }

@@ -7,7 +7,7 @@ use levada::Credentials;
 use levada_server::config::Defects;
 use levada_storage::disk::Disk as _;
 use levada_storage::disk::fault::FaultPoint;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::history::check;
@@ -64,7 +64,6 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
     world.start().await?;
     create_topic(world).await;
 
-    let (stop_consumers, stopped) = watch::channel(false);
     let known = KnownTopics::default();
     let mut work = JoinSet::new();
     let producer_count = world.random.borrow_mut().below(2..4);
@@ -78,8 +77,11 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
     let random = world.random.borrow_mut().fork();
     work.spawn_local(administer(Rc::clone(world), Rc::clone(&known), random));
     let mut consumers = JoinSet::new();
+    let mut stop_consumers = Vec::new();
     for _ in 0..2 {
-        consumers.spawn_local(consume(Rc::clone(world), stopped.clone()));
+        let (stop, stopped) = oneshot::channel();
+        stop_consumers.push(stop);
+        consumers.spawn_local(consume(Rc::clone(world), stopped));
     }
 
     outcome.phase = "in trouble";
@@ -106,7 +108,7 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
             },
         }
     }
-    stop_consumers.send_replace(true);
+    drop(stop_consumers);
     while consumers.join_next().await.is_some() {}
 
     // A last power cut shows what really is on disk.
@@ -186,7 +188,16 @@ async fn trouble(
             Ok(())
         }
         _ => {
-            world.stop().await?;
+            // A disk that fails while the server stops ends the process as at any other time.
+            let stopped = tokio::select! {
+                biased;
+                Some(()) = told.recv() => None,
+                stopped = world.stop() => Some(stopped),
+            };
+            match stopped {
+                Some(stopped) if told.is_empty() => stopped?,
+                _ => return crash_and_start(world, outcome, told).await,
+            }
             start(world, outcome, told).await
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use levada::{
     ClientOptions, Consumer, ConsumerOptions, ErrorCode, Message, Position, Producer, ProducerOptions, topic_options,
 };
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use crate::history::FinalLog;
 use crate::random::Seeded;
@@ -92,15 +92,19 @@ pub(crate) async fn produce(world: Rc<World>, name: u64, message_count: u64, mut
 }
 
 /// Follows the topic from the start until told to stop; what it reads is written down.
-pub(crate) async fn consume(world: Rc<World>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn consume(world: Rc<World>, mut stop: oneshot::Receiver<()>) {
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     let session = world.session();
-    while !*stop.borrow() {
-        let Some(consumer) = new_consumer(&world, &next).await else { continue };
+    loop {
+        let consumer = tokio::select! {
+            biased;
+            _ = &mut stop => return,
+            consumer = new_consumer(&world, &next) => consumer,
+        };
         loop {
             let received = tokio::select! {
                 biased;
-                _ = stop.changed() => return,
+                _ = &mut stop => return,
                 received = consumer.receive_batch(100, 1 << 20, Duration::from_millis(500)) => received,
             };
             match received {
@@ -126,18 +130,19 @@ pub(crate) async fn consume(world: Rc<World>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn new_consumer(world: &World, next: &BTreeMap<u32, u64>) -> Option<Consumer> {
+async fn new_consumer(world: &World, next: &BTreeMap<u32, u64>) -> Consumer {
     let client = world.client().await;
     let mut options = ConsumerOptions::new(TOPIC).partitions(0..PARTITIONS).from(Position::EARLIEST);
     for (partition, offset) in next {
         options = options.partition_from(*partition, Position::offset(*offset));
     }
-    match client.consumer(options).await {
-        Ok(consumer) => Some(consumer),
-        Err(error) => {
-            world.trace.event(error.name(), 0, 0);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
+    loop {
+        match client.consumer(options.clone()).await {
+            Ok(consumer) => return consumer,
+            Err(error) => {
+                world.trace.event(error.name(), 0, 0);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }

@@ -27,7 +27,16 @@ pub(crate) const CAPACITY_BYTES: u64 = 256 << 20;
 /// A life of the server.
 struct Life {
     task: JoinHandle<()>,
-    stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Life {
+    /// What resolves when the server has stopped.
+    fn order_to_stop(&mut self) -> oneshot::Receiver<()> {
+        drop(self.stop.take());
+        self.ended.take().unwrap_or_else(|| oneshot::channel().1)
+    }
 }
 
 pub(crate) struct World {
@@ -102,8 +111,12 @@ impl World {
                 Err(error) => drop(ready.send(Err(error.to_string()))),
             }
         });
-        let task = tokio::task::spawn_local(cores);
-        *self.life.borrow_mut() = Some(Life { task, stop });
+        let (end, ended) = oneshot::channel();
+        let task = tokio::task::spawn_local(async move {
+            cores.await;
+            drop(end.send(()));
+        });
+        *self.life.borrow_mut() = Some(Life { task, stop: Some(stop), ended: Some(ended) });
         let started = tokio::time::timeout(Duration::from_secs(60), is_ready).await;
         let outcome = match started {
             Ok(Ok(outcome)) => outcome,
@@ -135,13 +148,19 @@ impl World {
     /// Stops the server as SIGTERM does.
     pub(crate) async fn stop(&self) -> Result<(), String> {
         self.trace.event("stop", 0, 0);
-        let Some(Life { task, stop }) = self.life.borrow_mut().take() else { return Ok(()) };
-        drop(stop);
-        let stopped = tokio::time::timeout(Duration::from_secs(60), task).await;
+        let stopped = {
+            // Whoever gives up waiting leaves the task where a power cut finds it.
+            let ended = self.life.borrow_mut().as_mut().map(Life::order_to_stop);
+            let Some(ended) = ended else { return Ok(()) };
+            tokio::time::timeout(Duration::from_secs(60), ended).await
+        };
         self.net.sever(false);
         match stopped {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the server panicked while it stopped: {error}")),
+            Ok(Ok(())) => {
+                self.life.borrow_mut().take();
+                Ok(())
+            }
+            Ok(Err(_)) => Err("the server panicked while it stopped".into()),
             Err(_) => Err("the server did not stop in 60 s".into()),
         }
     }
