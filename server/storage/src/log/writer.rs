@@ -112,6 +112,10 @@ pub(super) async fn run(log: Rc<Log>) {
                     continue;
                 }
                 let mut state = log.state.borrow_mut();
+                // What was appended while space was prepared found a writer that runs, and nobody to wake.
+                if has_work(&state) {
+                    continue;
+                }
                 state.writer.running = false;
                 state.writer.waker = None;
                 let checkpoint = Log::checkpoint(&state);
@@ -528,6 +532,14 @@ fn is_no_space(error: &io::Error) -> bool {
 fn unsubmitted_bytes(step: &Step) -> usize {
     let Step::Chunk(chunk) = step else { return 0 };
     chunk.buffer.len() - chunk.submitted
+}
+
+/// Whether the writer would find something to do.
+fn has_work(state: &LogState) -> bool {
+    if matches!(state.phase, Phase::Failed | Phase::OutOfSpace) {
+        return false;
+    }
+    matches!(state.steps.front(), Some(Step::Seal { .. } | Step::Create(_))) || first_unsubmitted(state).is_some()
 }
 
 /// The first chunk with something to write, if only chunks come before it.
