@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::fs;
 
 /// What the client ran on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Machine {
     /// Processors this process may use.
     pub cores: usize,
@@ -16,6 +16,8 @@ pub struct Machine {
     pub system: String,
     /// Release of the kernel, if known.
     pub kernel: Option<String>,
+    /// Processes that ran or waited in the last minute, before the run; other load makes figures worse.
+    pub load_average: Option<f64>,
     /// Version of this program.
     pub client_version: String,
     /// Whether it was built without optimisation.
@@ -34,6 +36,9 @@ impl Machine {
             memory_bytes: fs::read_to_string("/proc/meminfo").ok().and_then(|text| kib(field(&text, "MemTotal")?)),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+            load_average: fs::read_to_string("/proc/loadavg")
+                .ok()
+                .and_then(|text| text.split(' ').next()?.parse().ok()),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             debug_build: cfg!(debug_assertions),
         }

@@ -90,6 +90,7 @@ async fn measure(
     plan: Plan,
     progress: Arc<Progress>,
 ) -> Result<Report, BenchError> {
+    let machine = Machine::here();
     let status = client.admin().status().await?;
     let process = find_server(&plan);
     let partition_count = topic.info.options.partition_count;
@@ -101,7 +102,7 @@ async fn measure(
         Kind::Consume => consume::run(&shared, process.as_ref(), client, topic).await?,
         Kind::Latency => latency::run(&shared, process.as_ref()).await?,
     };
-    Ok(report(&shared, topic, total, status))
+    Ok(report(&shared, topic, total, status, machine))
 }
 
 fn find_server(plan: &Plan) -> Option<ServerProcess> {
@@ -161,7 +162,7 @@ fn use_since(process: &ServerProcess, before: Use, elapsed: Duration) -> Option<
     })
 }
 
-fn report(shared: &Shared, topic: &BenchTopic, total: Total, status: levada::ServerStatus) -> Report {
+fn report(shared: &Shared, topic: &BenchTopic, total: Total, status: levada::ServerStatus, machine: Machine) -> Report {
     let plan = &shared.plan;
     let Measured { recorder, message_count, payload_bytes } = total.measured;
     let seconds = total.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -191,7 +192,7 @@ fn report(shared: &Shared, topic: &BenchTopic, total: Total, status: levada::Ser
         server: total.server,
         server_version: status.server_version,
         disk_backend: status.disk_backend,
-        machine: Machine::here(),
+        machine,
         seed: plan.seed,
     }
 }

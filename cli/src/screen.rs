@@ -109,7 +109,7 @@ impl Screen {
         for row in rows {
             table.add_row(row.into_iter().map(Value::into_cell));
         }
-        trimmed(&table)
+        trimmed(&mut table)
     }
 
     /// Names and values below each other.
@@ -119,7 +119,7 @@ impl Screen {
             let value = if let Value::Figure(text) = value { Value::Text(text) } else { value };
             table.add_row([Cell::new(name).add_attribute(Attribute::Bold), value.into_cell()]);
         }
-        trimmed(&table)
+        trimmed(&mut table)
     }
 
     fn empty_table(&self) -> Table {
@@ -171,6 +171,14 @@ impl Value {
         Self::Text(value.to_string())
     }
 
+    /// An RFC 3339 time to the second.
+    pub(crate) fn time(rfc3339: &str) -> Self {
+        match (rfc3339.get(..10), rfc3339.get(10..11), rfc3339.get(11..19)) {
+            (Some(date), Some("T"), Some(time)) => Self::Text(format!("{date} {time}Z")),
+            _ => Self::Text(rfc3339.to_owned()),
+        }
+    }
+
     pub(crate) fn figure(value: impl ToString) -> Self {
         Self::Figure(value.to_string())
     }
@@ -184,9 +192,12 @@ impl Value {
     }
 }
 
-/// The lines of a borderless table without the blanks at their ends and their common first column of padding.
-fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned() + "\n").collect()
+/// The lines of a borderless table, its columns two blanks apart, without blanks at their ends.
+fn trimmed(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The connection a command works with: which server, as whom, and how a client's error becomes a [`Failure`].
 
 use crate::args::GlobalArgs;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, plain};
 use crate::screen::Screen;
 use crate::secret;
 use levada::{Client, ClientOptions, Credentials, ErrorClass, ErrorCode, TlsOptions};
@@ -33,6 +33,9 @@ impl Session {
             options = options.context(context);
         }
         if let Some(path) = &self.global.token_file {
+            // The client reads it at every connection; a wrong path is told before one is tried.
+            let unreadable = |error| Failure::usage(format!("cannot read {}: {}", path.display(), plain(&error)));
+            std::fs::File::open(path).map_err(unreadable)?;
             options = options.credentials(Credentials::token_file(path));
         }
         if let Some(user) = &self.global.login {

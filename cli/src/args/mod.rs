@@ -10,7 +10,7 @@ pub(crate) use bench::{BenchArgs, BenchCommand};
 pub(crate) use data::{ConsumeArgs, CsvTypes, InputFormat, OutputFormat, ProduceArgs};
 pub(crate) use local::{CompletionsArgs, ContextAddArgs, ContextCommand, PingArgs, RepairArgs, VerifyArgs};
 pub(crate) use resources::{
-    CodecName, DurabilityName, PartitionCommand, RoleName, StreamCommand, TokenCommand, TopicAlterArgs, TopicCommand,
+    CodecName, DurabilityName, PartitionCommand, RoleName, StreamCommand, TokenCommand, TopicChangesArgs, TopicCommand,
     TopicCompressionName, TopicCreateArgs, UserAlterArgs, UserCommand,
 };
 

@@ -89,7 +89,6 @@ pub(crate) struct TopicCreateArgs {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "changes", required = true, multiple = true, args = ["partitions", "durability", "retention_bytes", "retention_age", "compression", "segment_bytes"])]
 #[command(after_help = "\
 Examples:
   levada topic alter shop/orders --retention-age 30d
@@ -100,6 +99,14 @@ What is not named stays. After adding partitions, messages of a key may go to an
 pub(crate) struct TopicAlterArgs {
     #[arg(value_name = "STREAM/TOPIC")]
     pub(crate) topic: TopicName,
+    #[command(flatten)]
+    pub(crate) changes: TopicChangesArgs,
+}
+
+/// At least one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub(crate) struct TopicChangesArgs {
     /// Number of partitions from now on; may only grow
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) partitions: Option<u32>,
@@ -176,7 +183,6 @@ Examples:
 }
 
 #[derive(Args, Debug)]
-#[group(id = "changes", required = true, multiple = true, args = ["role", "password", "password_file"])]
 #[command(after_help = "\
 Examples:
   levada user alter ada --role admin
@@ -184,6 +190,14 @@ Examples:
   levada user alter ada --password-file new.pw")]
 pub(crate) struct UserAlterArgs {
     pub(crate) user: Name,
+    #[command(flatten)]
+    pub(crate) changes: UserChangesArgs,
+}
+
+/// At least one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub(crate) struct UserChangesArgs {
     /// Role from now on
     #[arg(long, value_enum)]
     pub(crate) role: Option<RoleName>,

@@ -103,10 +103,11 @@ fn table(screen: &Screen, r: &Report) -> String {
         format!("{cpu:.2} s CPU ({percent:.0} % of a core), RSS {}{peak}", human_bytes(server.rss_bytes))
     });
     let machine = format!(
-        "{} × {}, {}, levada {}, levada-server {}, disk {}",
+        "{} × {}, {}, load before {}, levada {}, levada-server {}, disk {}",
         r.machine.cores,
         r.machine.cpu.as_deref().unwrap_or("unknown processor"),
         r.machine.kernel.as_deref().unwrap_or(&r.machine.system),
+        r.machine.load_average.map_or("unknown".to_owned(), |load| format!("{load:.1}")),
         r.machine.client_version,
         r.server_version,
         r.disk_backend

@@ -7,7 +7,7 @@ use crate::screen::{Screen, Value};
 use crate::session::{self, Session};
 use crate::units::human_count;
 use crate::view::{StreamView, TopicView};
-use levada::{Admin, DeleteTopics};
+use levada::{Admin, DeleteTopics, ErrorCode};
 use serde_json::json;
 
 pub(crate) async fn run(session: &Session, command: StreamCommand) -> Result<(), Failure> {
@@ -35,7 +35,14 @@ async fn act(admin: &Admin, screen: &Screen, command: StreamCommand) -> Result<(
         }
         StreamCommand::Delete { stream, topics } => {
             let topics = if topics { DeleteTopics::Too } else { DeleteTopics::No };
-            let count = admin.delete_stream(&stream.0, topics).await?;
+            let count = admin.delete_stream(&stream.0, topics).await.map_err(|error| {
+                let has_topics = error.is(ErrorCode::Conflict);
+                let failure = Failure::from(error);
+                if !has_topics {
+                    return failure;
+                }
+                failure.hint(format!("`levada stream delete {stream} --topics` deletes them and their messages too"))
+            })?;
             screen.show(&json!({"deleted": stream.0, "topic_count": count}), |_| match count {
                 0 => format!("Deleted stream {stream}"),
                 1 => format!("Deleted stream {stream} and its topic"),
@@ -50,7 +57,7 @@ fn list(screen: &Screen, streams: &[StreamView]) -> String {
         return "No streams. `levada topic create STREAM/TOPIC` makes a stream with its first topic.".to_owned();
     }
     let rows = streams.iter().map(|s| {
-        [Value::text(&s.stream), Value::figure(human_count(s.topic_count.into())), Value::text(&s.created_at)]
+        [Value::text(&s.stream), Value::figure(human_count(s.topic_count.into())), Value::time(&s.created_at)]
     });
     screen.table(["STREAM", "TOPICS", "CREATED"], rows.collect())
 }
@@ -59,7 +66,7 @@ fn describe(screen: &Screen, stream: &StreamView) -> String {
     let head = screen.properties(vec![
         ("Stream", Value::text(&stream.stream)),
         ("Id", Value::text(stream.stream_id)),
-        ("Created", Value::text(&stream.created_at)),
+        ("Created", Value::time(&stream.created_at)),
     ]);
     let topics = stream.topics.as_deref().unwrap_or_default();
     format!("{head}\n{}", topic::list(screen, topics))

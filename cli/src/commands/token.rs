@@ -88,7 +88,7 @@ pub(crate) fn list(screen: &Screen, tokens: &[TokenView]) -> String {
     }
     let rows = tokens
         .iter()
-        .map(|t| [Value::text(&t.name), Value::text(&t.user), Value::text(expires(t)), Value::text(&t.created_at)]);
+        .map(|t| [Value::text(&t.name), Value::text(&t.user), Value::time(expires(t)), Value::time(&t.created_at)]);
     screen.table(["TOKEN", "USER", "EXPIRES", "CREATED"], rows.collect())
 }
 
@@ -97,7 +97,7 @@ fn properties(screen: &Screen, token: &TokenView) -> String {
         ("Token", Value::text(&token.name)),
         ("Id", Value::text(token.token_id)),
         ("User", Value::text(&token.user)),
-        ("Expires", Value::text(expires(token))),
-        ("Created", Value::text(&token.created_at)),
+        ("Expires", Value::time(expires(token))),
+        ("Created", Value::time(&token.created_at)),
     ])
 }

@@ -1,7 +1,7 @@
 //! `levada topic`.
 
 use super::partition;
-use crate::args::{DurabilityName, TopicAlterArgs, TopicCommand, TopicCompressionName, TopicCreateArgs};
+use crate::args::{DurabilityName, TopicChangesArgs, TopicCommand, TopicCompressionName, TopicCreateArgs};
 use crate::failure::Failure;
 use crate::screen::{Screen, Value};
 use crate::session::{self, Session};
@@ -39,7 +39,7 @@ async fn act(admin: &Admin, screen: &Screen, command: TopicCommand) -> Result<()
             })
         }
         TopicCommand::Alter(args) => {
-            let topic = TopicView::from(admin.alter_topic(&args.topic.to_string(), changes(&args)).await?);
+            let topic = TopicView::from(admin.alter_topic(&args.topic.to_string(), changes(&args.changes)).await?);
             screen.show(&topic, |_| format!("Topic {}", in_words(&topic)))
         }
         TopicCommand::Delete { topic } => {
@@ -107,7 +107,7 @@ fn options(args: &TopicCreateArgs) -> TopicOptions {
     }
 }
 
-fn changes(args: &TopicAlterArgs) -> TopicChanges {
+fn changes(args: &TopicChangesArgs) -> TopicChanges {
     TopicChanges {
         partition_count: args.partitions,
         durability: args.durability.map(durability),
@@ -147,7 +147,7 @@ pub(crate) fn list(screen: &Screen, topics: &[TopicView]) -> String {
             Value::text(topic.durability),
             Value::text(topic.compression),
             Value::text(retention(topic)),
-            Value::text(&topic.created_at),
+            Value::time(&topic.created_at),
         ]
     });
     screen.table(["TOPIC", "PARTITIONS", "DURABILITY", "COMPRESSION", "RETENTION", "CREATED"], rows.collect())
@@ -169,7 +169,7 @@ fn properties(screen: &Screen, topic: &TopicView) -> String {
             Value::text(retention(topic) + if retention(topic) == "unlimited" { "" } else { " per partition" }),
         ),
         ("Segments", Value::text(topic.segment_bytes.map_or("default size".to_owned(), human_bytes))),
-        ("Created", Value::text(&topic.created_at)),
+        ("Created", Value::time(&topic.created_at)),
     ])
 }
 

@@ -43,9 +43,10 @@ async fn act(admin: &Admin, screen: &Screen, command: UserCommand) -> Result<(),
 }
 
 async fn alter(admin: &Admin, screen: &Screen, args: UserAlterArgs) -> Result<(), Failure> {
-    let asks = args.password || args.password_file.is_some();
-    let password = if asks { Some(new_password(&args.user.0, args.password_file.as_deref())?) } else { None };
-    let user = UserView::from(admin.alter_user(&args.user.0, password.as_deref(), args.role.map(role_of)).await?);
+    let UserAlterArgs { user, changes } = args;
+    let asks = changes.password || changes.password_file.is_some();
+    let password = if asks { Some(new_password(&user.0, changes.password_file.as_deref())?) } else { None };
+    let user = UserView::from(admin.alter_user(&user.0, password.as_deref(), changes.role.map(role_of)).await?);
     let password = if asks { ", with a new password" } else { "" };
     screen.show(&user, |_| format!("User {} has role {}{password}", user.user, user.role))
 }
@@ -60,7 +61,7 @@ fn role_of(name: RoleName) -> Role {
 fn list(screen: &Screen, users: &[UserView]) -> String {
     let rows = users
         .iter()
-        .map(|u| [Value::text(&u.user), Value::text(u.role), Value::figure(u.token_count), Value::text(&u.created_at)]);
+        .map(|u| [Value::text(&u.user), Value::text(u.role), Value::figure(u.token_count), Value::time(&u.created_at)]);
     screen.table(["USER", "ROLE", "TOKENS", "CREATED"], rows.collect())
 }
 
@@ -69,7 +70,7 @@ fn describe(screen: &Screen, user: &UserView) -> String {
         ("User", Value::text(&user.user)),
         ("Id", Value::text(user.user_id)),
         ("Role", Value::text(user.role)),
-        ("Created", Value::text(&user.created_at)),
+        ("Created", Value::time(&user.created_at)),
     ]);
     format!("{head}\n{}", token::list(screen, user.tokens.as_deref().unwrap_or_default()))
 }

@@ -1,0 +1,113 @@
+//! Users, tokens, contexts: who may do what, and what is kept secret.
+
+use crate::vocabulary::{Run, Server, levada, run};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The command line of somebody who finds no credentials by himself.
+fn stranger(server: &Server, arguments: &[&str]) -> Run {
+    let home = TempDir::new().expect("a temporary directory");
+    run(levada(home.path()).args(["--server", &server.address]).args(arguments), b"")
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn without_or_with_wrong_credentials_it_is_exit_4() {
+    let server = Server::start();
+    stranger(&server, &["status"]).failed(4, &["--token-file"]);
+    let wrong = server.directory.path().join("wrong.token");
+    fs::write(&wrong, "levada_nonsense\n").expect("a file");
+    let wrong = wrong.to_str().expect("text");
+    stranger(&server, &["--token-file", wrong, "topic", "list"]).failed(4, &["levada: "]);
+    fs::write(server.directory.path().join("pw"), "not the password\n").expect("a file");
+    let password = server.directory.path().join("pw");
+    let login = ["--login", "root", "--login-password-file", password.to_str().expect("text"), "topic", "list"];
+    stranger(&server, &login).failed(4, &["AUTH_FAILED"]);
+    stranger(&server, &["--login", "root", "topic", "list"]).failed(2, &["--login-password-file"]);
+}
+
+#[test]
+fn a_member_produces_and_consumes_but_does_not_manage() {
+    let server = Server::start();
+    server.must(&["topic", "create", "a/b"]);
+    let created = run(server.command().args(["user", "create", "ada"]), b"correct horse\n").succeeded(&["user create"]);
+    assert_eq!(created.text(), "Created user ada with role member\n");
+    server.run(&["user", "create", "bob", "--password-file", "/dev/null"]).failed(2, &["the password is empty"]);
+    let password = server.directory.path().join("ada.pw");
+    fs::write(&password, "correct horse").expect("a file");
+    let ada = |arguments: &[&str]| {
+        let login = ["--login", "ada", "--login-password-file", password.to_str().expect("text")];
+        stranger(&server, &[&login, arguments].concat())
+    };
+    ada(&["consume", "a/b", "--from", "earliest"]).succeeded(&["a member consumes"]);
+    ada(&["topic", "create", "a/c"]).failed(4, &["PERMISSION_DENIED"]);
+    ada(&["user", "list"]).failed(4, &["PERMISSION_DENIED"]);
+    server.must(&["user", "alter", "ada", "--role", "admin"]);
+    ada(&["topic", "create", "a/c"]).succeeded(&["an admin creates"]);
+    assert_eq!(server.json(&["user", "describe", "ada"])["role"], "admin");
+    let changed =
+        run(server.command().args(["user", "alter", "ada", "--password"]), b"another password\n").succeeded(&[]);
+    assert!(changed.text().contains("with a new password"));
+    ada(&["topic", "list"]).failed(4, &["AUTH_FAILED"]);
+    server.must(&["user", "delete", "ada"]);
+    server.run(&["user", "describe", "ada"]).failed(1, &["USER_NOT_FOUND"]);
+}
+
+#[test]
+fn a_token_is_shown_once_works_and_ends() {
+    let server = Server::start();
+    let file = server.directory.path().join("ci.token");
+    let path = file.to_str().expect("text");
+    server.must(&["token", "create", "ci", "--expires-in", "30d", "--write", path]);
+    assert_eq!(mode(&file), 0o600);
+    stranger(&server, &["--token-file", path, "status"]).succeeded(&["the token works"]);
+    server.run(&["token", "create", "again", "--write", path]).failed(1, &["cannot create", "exists"]);
+    let secret = fs::read_to_string(&file).expect("the secret");
+    let list = server.must(&["token", "list"]);
+    assert!(list.contains("ci") && !list.contains(secret.trim()), "{list}");
+    assert!(server.json(&["token", "describe", "ci"])["expires_at"].is_string());
+
+    let shown = server.run(&["token", "create", "other"]).succeeded(&[]);
+    assert!(shown.stderr.contains("not shown again"), "{}", shown.stderr);
+    let other = server.directory.path().join("other.token");
+    fs::write(&other, shown.stdout).expect("a file");
+    stranger(&server, &["--token-file", other.to_str().expect("text"), "status"])
+        .succeeded(&["standard output is the secret"]);
+
+    server.must(&["token", "delete", "ci"]);
+    stranger(&server, &["--token-file", path, "status"]).failed(4, &["levada: "]);
+}
+
+#[test]
+fn contexts_are_saved_privately_and_used() {
+    let server = Server::start();
+    server.must(&[
+        "token",
+        "create",
+        "laptop",
+        "--write",
+        server.directory.path().join("laptop.token").to_str().expect("text"),
+    ]);
+    let home = TempDir::new().expect("a temporary directory");
+    let me = |arguments: &[&str]| run(levada(home.path()).args(arguments), b"");
+    let token = server.directory.path().join("laptop.token");
+    me(&["context", "add", "lab", &server.address, "--with-token-file", token.to_str().expect("text")])
+        .succeeded(&["add"]);
+    assert_eq!(mode(&home.path().join(".config/levada/contexts.toml")), 0o600);
+    me(&["status"]).succeeded(&["the first context is in use"]);
+    me(&["context", "add", "gone", "127.0.0.1:1", "--use"]).succeeded(&["add"]);
+    me(&["status"]).failed(3, &["cannot reach 127.0.0.1:1"]);
+    me(&["--context", "lab", "status"]).succeeded(&["a context by name"]);
+    me(&["context", "use", "lab"]).succeeded(&["use"]);
+    me(&["status"]).succeeded(&["the chosen context is in use"]);
+    let list = me(&["context", "list"]).succeeded(&["list"]).text();
+    assert!(list.lines().any(|line| line.starts_with("lab ") && line.ends_with("yes")), "{list}");
+    me(&["context", "remove", "gone"]).succeeded(&["remove"]);
+    me(&["context", "use", "gone"]).failed(1, &["there is no context `gone`", "levada context list"]);
+    me(&["--context", "gone", "status"]).failed(2, &["gone"]);
+}
