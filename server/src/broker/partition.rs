@@ -36,6 +36,8 @@ pub struct PartitionSlot {
     pub(super) parked: RefCell<VecDeque<OrderedBatch>>,
     /// Told when the visible end moves or the partition ends.
     pub progress: Notify,
+    /// Told of every commit: there may be room for what is parked.
+    pub(super) room: Notify,
     last_visible_end: Cell<u64>,
     /// Bytes of batches appended since start.
     pub(super) appended_bytes: Cell<u64>,
@@ -75,6 +77,7 @@ impl PartitionSlot {
             waiting: RefCell::default(),
             parked: RefCell::default(),
             progress: Notify::new(),
+            room: Notify::new(),
             last_visible_end: Cell::new(visible_end),
             appended_bytes: Cell::new(0),
         });
@@ -194,14 +197,15 @@ impl PartitionSlot {
         let mut waiting = self.waiting.borrow_mut();
         while let Some(first) = waiting.front() {
             let outcome = match log.ticket_state(first.ticket) {
+                TicketState::Pending if log.is_stalled() => Err(waits_for_space()),
                 TicketState::Pending => break,
                 TicketState::Reached(durability) => Ok(wire_durability(durability)),
-                TicketState::Lost(lost) => Err(lost),
+                TicketState::Lost(lost) => Err(lost.into()),
             };
             let Some(Waiting { correlation, origin, ack, .. }) = waiting.pop_front() else { break };
             origin.send(match outcome {
                 Ok(durability) => acknowledged(correlation, ProduceAck { durability, ..ack }),
-                Err(lost) => ToConnection::Failed(correlation, lost.into()),
+                Err(failure) => ToConnection::Failed(correlation, failure),
             });
         }
     }
@@ -245,6 +249,7 @@ impl ProgressSink for PartitionSlot {
         // During close the state has been taken out already; close settles what is left.
         let Ok(log) = self.log() else { return };
         self.settle(&log);
+        self.room.notify_waiters();
         let visible_end = log.watermarks().visible_end_offset;
         if self.last_visible_end.replace(visible_end) != visible_end {
             self.progress.notify_waiters();
@@ -254,6 +259,12 @@ impl ProgressSink for PartitionSlot {
 
 fn acknowledged(correlation: u32, ack: ProduceAck) -> ToConnection {
     ToConnection::Reply(correlation, DataReply::ProduceAck(ack))
+}
+
+/// An accepted batch that cannot be written before space is freed: its producer is not kept waiting for that. Sent again
+/// with the same sequence it joins the original.
+fn waits_for_space() -> Failure {
+    Failure::because(ErrorCode::AppendUnknown, "the disk is full; the batch was accepted and waits for space")
 }
 
 fn wire_durability(durability: levada_storage::Durability) -> Durability {

@@ -5,6 +5,7 @@
 //! apply in the order they came.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
@@ -32,6 +33,9 @@ pub(super) struct OrderedBatch {
     pub(super) correlation: u32,
     pub(super) origin: Origin,
 }
+
+/// How long a parked batch waits for a commit at most before it is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// What became of an ordered batch.
 enum Written {
@@ -120,26 +124,29 @@ impl Shard {
         loop {
             let Ok(log) = slot.log() else { return slot.refuse_parked() };
             log.writable().await;
+            // Made before the attempts, so that no commit between them and the wait is missed.
+            let moved = slot.room.notified();
             loop {
                 // Nothing else runs between taking the first and putting it back, so no other overtakes it.
-                let Some(OrderedBatch { bytes, ask, correlation, origin }) = slot.parked.borrow_mut().pop_front()
-                else {
-                    return;
-                };
-                let returned = origin.clone();
-                match self.write(slot, OrderedBatch { bytes, ask, correlation, origin }) {
-                    Ok(Written::Appended) => returned.unpark(),
+                let Some(batch) = slot.parked.borrow_mut().pop_front() else { return };
+                let (correlation, origin) = (batch.correlation, batch.origin.clone());
+                match self.write(slot, batch) {
+                    Ok(Written::Appended) => origin.unpark(),
                     Ok(Written::NoRoom(batch)) => {
                         slot.parked.borrow_mut().push_front(batch);
-                        // Others get their turn even if the log says too early that it has room.
-                        tokio::task::yield_now().await;
                         break;
                     }
                     Err(failure) => {
-                        returned.unpark();
-                        returned.send(ToConnection::Failed(correlation, failure));
+                        origin.unpark();
+                        origin.send(ToConnection::Failed(correlation, failure));
                     }
                 }
+            }
+            // A batch larger than half the log's allowance has no room even when the log calls itself writable.
+            tokio::select! {
+                biased;
+                () = moved => {}
+                () = tokio::time::sleep(RETRY) => {}
             }
         }
     }

@@ -116,6 +116,12 @@ impl Partition {
         }
     }
 
+    /// Whether what was accepted waits for space on the disk: appends are refused until some is freed.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.log.state.borrow().stalled
+    }
+
     /// Current watermarks, from memory.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {
