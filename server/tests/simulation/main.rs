@@ -2,12 +2,15 @@
 //! fails and loses power. A checker judges what the clients saw.
 //!
 //! `LEVADA_SIM_SEEDS=1000` runs that many seeds, `LEVADA_SIM_SEED=17` replays one with logs.
+#![expect(clippy::print_stderr, reason = "a failing seed must be named")]
 
 mod history;
 mod net;
 mod platform;
 mod random;
 mod run;
+#[cfg(test)]
+mod scenarios;
 mod trace;
 mod workload;
 mod world;
@@ -40,12 +43,12 @@ fn run_seeds(count: u64, defects: Defects, enough: impl Fn(u64, &Verdict) -> boo
                     if enough(seed, &verdict) {
                         next.store(count, Ordering::Relaxed);
                     }
-                    done.lock().unwrap().push((seed, verdict));
+                    done.lock().expect("a seed that panics is reported by its thread").push((seed, verdict));
                 }
             });
         }
     });
-    done.into_inner().unwrap()
+    done.into_inner().expect("a seed that panics is reported by its thread")
 }
 
 #[test]

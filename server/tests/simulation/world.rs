@@ -99,6 +99,7 @@ impl World {
         let config = self.config();
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         let cores = LocalSet::new();
         cores.spawn_local(async move {
             match Server::start(env, config).await {
@@ -107,15 +108,13 @@ impl World {
                     // A dropped sender is an order to stop as well.
                     let _ = stopped.await;
                     server.shutdown().await;
+                    // Nobody waits any more if the world has ended meanwhile.
+                    let _ = end.send(());
                 }
                 Err(error) => drop(ready.send(Err(error.to_string()))),
             }
         });
-        let (end, ended) = oneshot::channel();
-        let task = tokio::task::spawn_local(async move {
-            cores.await;
-            drop(end.send(()));
-        });
+        let task = tokio::task::spawn_local(cores);
         *self.life.borrow_mut() = Some(Life { task, stop: Some(stop), ended: Some(ended) });
         let started = tokio::time::timeout(Duration::from_secs(60), is_ready).await;
         let outcome = match started {
@@ -157,7 +156,13 @@ impl World {
         self.net.sever(false);
         match stopped {
             Ok(Ok(())) => {
-                self.life.borrow_mut().take();
+                // What is still running ends with the process.
+                let life = self.life.borrow_mut().take();
+                if let Some(life) = life {
+                    life.task.abort();
+                    // Aborted on purpose.
+                    let _ = life.task.await;
+                }
                 Ok(())
             }
             Ok(Err(_)) => Err("the server panicked while it stopped".into()),

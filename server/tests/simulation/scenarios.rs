@@ -1,0 +1,183 @@
+//! Users, tokens, topics and restarts through the real client library, on a quiet network and disk.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use levada::{Client, Credentials, DeleteTopics, Error, ProducerOptions, Role, TopicChanges, topic_options};
+use levada_server::config::Defects;
+use tokio::task::LocalSet;
+
+use crate::world::World;
+
+/// Runs a scenario on a server that has just been started for the first time.
+fn scenario<F: Future<Output = ()>>(body: impl FnOnce(Rc<World>) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let (world, _fatal) = World::new(1, Defects::default());
+        world.start().await.unwrap();
+        body(Rc::clone(&world)).await;
+        world.stop().await.unwrap();
+    });
+}
+
+async fn login(world: &World, user: &str, password: &str) -> levada::Result<Client> {
+    Client::connect(world.options(Credentials::password(user, password))).await
+}
+
+fn code<T>(outcome: Result<T, Error>) -> &'static str {
+    outcome.map_or_else(|error| error.name(), |_| "OK")
+}
+
+#[test]
+fn a_member_may_produce_and_manage_nothing_but_itself() {
+    scenario(|world| async move {
+        let admin = world.client().await.admin();
+        admin.create_topic("s/t", topic_options(1)).await.unwrap();
+        admin.create_user("ann", "correct horse", Role::Member).await.unwrap();
+        let ann = login(&world, "ann", "correct horse").await.unwrap();
+        let producer = ann.producer("s/t", ProducerOptions::new()).await.unwrap();
+        assert_eq!(producer.send("x").await.unwrap().offset, Some(0));
+        assert_eq!(ann.admin().list_topics(None).await.unwrap().len(), 1);
+        assert_eq!(code(ann.admin().create_topic("s/u", topic_options(1)).await), "PERMISSION_DENIED");
+        assert_eq!(code(ann.admin().delete_user("root").await), "PERMISSION_DENIED");
+        assert_eq!(code(ann.admin().list_users().await), "PERMISSION_DENIED");
+        assert_eq!(code(ann.admin().create_token("t", Some("root"), None).await), "PERMISSION_DENIED");
+        assert_eq!(code(ann.admin().alter_user("ann", None, Some(Role::Admin)).await), "PERMISSION_DENIED");
+        assert_eq!(code(ann.admin().create_token("t", None, None).await), "OK");
+        // A new password ends every session of the user, the one that asked for it too.
+        let _ = ann.admin().alter_user("ann", Some("another password"), None).await;
+        assert_eq!(code(login(&world, "ann", "another password").await), "OK");
+    });
+}
+
+#[test]
+fn wrong_secrets_are_refused_alike() {
+    scenario(|world| async move {
+        assert_eq!(code(login(&world, "root", "wrong password").await), "AUTH_FAILED");
+        assert_eq!(code(login(&world, "nobody", "wrong password").await), "AUTH_FAILED");
+        let token = Credentials::token("lvd_nonsense");
+        assert_eq!(code(Client::connect(world.options(token)).await), "AUTH_FAILED");
+    });
+}
+
+#[test]
+fn a_revoked_token_ends_its_sessions() {
+    scenario(|world| async move {
+        let admin = world.client().await.admin();
+        let token = admin.create_token("ci", None, None).await.unwrap();
+        let client = Client::connect(world.options(Credentials::token(token.secret.clone()))).await.unwrap();
+        client.ping().await.unwrap();
+        admin.delete_token("ci", None).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(client.ping().await.is_err());
+        let again = Client::connect(world.options(Credentials::token(token.secret))).await;
+        assert_eq!(code(again), "AUTH_FAILED");
+    });
+}
+
+#[test]
+fn a_new_password_ends_the_sessions_of_the_old_one() {
+    scenario(|world| async move {
+        let admin = world.client().await.admin();
+        admin.create_user("bob", "first password", Role::Member).await.unwrap();
+        let old = login(&world, "bob", "first password").await.unwrap();
+        old.ping().await.unwrap();
+        admin.alter_user("bob", Some("second password"), None).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(old.ping().await.is_err());
+        assert_eq!(code(login(&world, "bob", "first password").await), "AUTH_FAILED");
+        assert_eq!(code(login(&world, "bob", "second password").await), "OK");
+    });
+}
+
+#[test]
+fn tokens_expire_and_secrets_are_not_listed() {
+    scenario(|world| async move {
+        let client = world.client().await;
+        let admin = client.admin();
+        let now_us = admin.describe_user("root").await.unwrap().user.created_at_us;
+        let expires_at_us = now_us + 60_000_000;
+        let token = admin.create_token("short", None, Some(expires_at_us)).await.unwrap();
+        assert_eq!(code(Client::connect(world.options(Credentials::token(token.secret.clone()))).await), "OK");
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        let late = Client::connect(world.options(Credentials::token(token.secret.clone()))).await;
+        assert_eq!(code(late), "TOKEN_EXPIRED");
+        assert_eq!(code(admin.create_token("past", None, Some(1)).await), "INVALID_ARGUMENT");
+        let listed = format!("{:?}", admin.list_tokens(None).await.unwrap());
+        assert!(listed.contains("short") && !listed.contains(&token.secret), "{listed}");
+    });
+}
+
+#[test]
+fn names_and_options_are_checked_and_said_by_name() {
+    scenario(|world| async move {
+        let admin = world.client().await.admin();
+        for name in ["a b/t", "s/.hidden", "s/é"] {
+            assert_eq!(code(admin.create_topic(name, topic_options(1)).await), "INVALID_NAME", "{name}");
+        }
+        let refused = |argument: &'static str, change: fn(&mut levada::TopicOptions)| {
+            let mut options = topic_options(1);
+            change(&mut options);
+            let admin = admin.clone();
+            async move {
+                let error = admin.create_topic("s/t", options).await.unwrap_err();
+                assert_eq!((error.name(), error.detail("argument")), ("INVALID_ARGUMENT", Some(argument)));
+            }
+        };
+        refused("partition_count", |options| options.partition_count = 0).await;
+        refused("partition_count", |options| options.partition_count = 4097).await;
+        refused("retention_bytes", |options| options.retention_bytes = Some(0)).await;
+        refused("retention_age_us", |options| options.retention_age_us = Some(0)).await;
+        refused("segment_bytes", |options| options.segment_bytes = Some(1)).await;
+        let mut quorum = topic_options(1);
+        quorum.durability = levada::Durability::Quorum;
+        assert_eq!(code(admin.create_topic("s/t", quorum).await), "UNSUPPORTED");
+        assert_eq!(code(admin.create_topic("s/t", topic_options(2)).await), "OK");
+        assert_eq!(code(admin.create_topic("s/t", topic_options(2)).await), "ALREADY_EXISTS");
+        let fewer = admin.set_partition_count("s/t", 1).await.unwrap_err();
+        assert_eq!((fewer.name(), fewer.detail("argument")), ("INVALID_ARGUMENT", Some("partition_count")));
+        assert_eq!(code(admin.delete_stream("s", DeleteTopics::No).await), "CONFLICT");
+        assert_eq!(admin.delete_stream("s", DeleteTopics::Too).await.unwrap(), 1);
+        assert_eq!(code(admin.describe_topic("s/t").await), "STREAM_NOT_FOUND");
+        assert_eq!(code(admin.delete_user("root").await), "CONFLICT");
+        assert_eq!(code(admin.create_user("eve", "short", Role::Member).await), "INVALID_ARGUMENT");
+    });
+}
+
+#[test]
+fn metadata_survives_a_restart_and_ids_are_not_reused() {
+    scenario(|world| async move {
+        let client = world.client().await;
+        let admin = client.admin();
+        let first = admin.create_topic("s/a", topic_options(1)).await.unwrap();
+        admin.create_topic("s/b", topic_options(1)).await.unwrap();
+        let producer = client.producer("s/b", ProducerOptions::new()).await.unwrap();
+        producer.send("kept").await.unwrap();
+        admin.delete_topic("s/a").await.unwrap();
+        let changes = TopicChanges {
+            partition_count: Some(3),
+            durability: None,
+            compression: None,
+            retention_bytes: Some(1 << 30),
+            retention_age_us: None,
+            segment_bytes: None,
+        };
+        admin.alter_topic("s/b", changes).await.unwrap();
+        world.stop().await.unwrap();
+        world.start().await.unwrap();
+
+        let client = world.client().await;
+        let admin = client.admin();
+        let described = admin.describe_topic("s/b").await.unwrap();
+        assert_eq!((described.partitions.len(), described.topic.options.retention_bytes), (3, Some(1 << 30)));
+        assert_eq!(described.partitions[0].visible_end_offset, 1);
+        assert_eq!(code(admin.describe_topic("s/a").await), "TOPIC_NOT_FOUND");
+        let again = admin.create_topic("s/a", topic_options(1)).await.unwrap();
+        assert!(first.topic_id + 1 < again.topic_id, "{} came again", again.topic_id);
+        let producer = client.producer("s/b", ProducerOptions::new()).await.unwrap();
+        assert_eq!(producer.send(levada::Message::new("another first").partition(0)).await.unwrap().offset, Some(1));
+        let status = admin.status().await.unwrap();
+        assert_eq!((status.stream_count, status.topic_count, status.partition_count), (1, 2, 4));
+        assert_eq!(status.disk_backend, "simulated");
+    });
+}
