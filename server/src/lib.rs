@@ -1,6 +1,6 @@
 //! The Levada server: partitions, metadata and users behind the native protocol, one shared-nothing loop per core.
 //!
-//! Reading order: [`env`] is everything the server takes from outside; [`config`] what an operator may say; [`metadata`],
+//! Reading order: [`mod@env`] is everything the server takes from outside; [`config`] what an operator may say; [`metadata`],
 //! [`auth`] and [`admin`] live on the control thread; [`edge`] and [`broker`] on every core.
 
 pub mod admin;

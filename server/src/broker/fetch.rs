@@ -1,4 +1,4 @@
-//! The fetch spine: accept → position → wait → room → read → reply, in [`Shard::fetch`].
+//! The fetch spine: accept → position → wait → room → read → reply, in `Shard::fetch`.
 
 use std::rc::Rc;
 use std::sync::Arc;

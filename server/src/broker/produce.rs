@@ -1,4 +1,4 @@
-//! The produce spine: accept → decode → admit → order → write → durable → ack, top to bottom in [`Shard::produce`].
+//! The produce spine: accept → decode → admit → order → write → durable → ack, top to bottom in `Shard::produce`.
 //!
 //! A batch that the log has no room for is parked at its partition, behind those parked before it; a task that lives only
 //! as long as something is parked writes them when there is room. Frames of one connection for one partition therefore

@@ -1,4 +1,4 @@
-//! A subscription on the shard that owns its partition: credit → data → room → read → deliver, in [`Subscription::push`].
+//! A subscription on the shard that owns its partition: credit → data → room → read → deliver, in `Subscription::push`.
 //!
 //! One task each, asleep on whichever of the four it lacks. Catching up and following the end are the same loop: what is
 //! cached is read at once, what is not from the disk. Room is taken first come, first served, so the subscriptions of a

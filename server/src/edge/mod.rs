@@ -1,7 +1,7 @@
 //! Sockets and what speaks on them, on every core: TLS, connection tasks, limits, and the table from inner errors to the
 //! wire's codes.
 //!
-//! Reading order: [`listener`] takes a socket and finds out what it speaks; [`connection`] is its loop; [`dispatch`] is what
+//! Reading order: [`listener`] takes a socket and finds out what it speaks; [`connection`] is its loop; `dispatch` is what
 //! a request leads to. Must not know segment files.
 
 pub mod connection;

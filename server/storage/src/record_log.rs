@@ -1,4 +1,4 @@
-//! A durable list of opaque records: the log of metadata and of the coordinators. The same [`Log`] as a partition's, with
+//! A durable list of opaque records: the log of metadata and of the coordinators. The same `Log` as a partition's, with
 //! control entries instead of batches. Damage refuses to open: what is missing here would be deleted elsewhere.
 
 use std::cell::{Cell, RefCell};
