@@ -30,7 +30,7 @@ Internal = 16, "internal";
 pub enum ErrorCode {
     /// An argument is out of range or malformed.
     InvalidArgument = 100,
-    /// A name must match [A-Za-z0-9_-][A-Za-z0-9._-]{0,254}.
+    /// A name must match `[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}`.
     InvalidName = 101,
     /// A message or batch is over the limit.
     TooLarge = 102,
@@ -507,7 +507,7 @@ impl ErrorCode {
     pub const fn text(self) -> &'static str {
         match self {
             Self::InvalidArgument => "an argument is out of range or malformed",
-            Self::InvalidName => "a name must match [A-Za-z0-9_-][A-Za-z0-9._-]{0,254}",
+            Self::InvalidName => "a name must match `[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}`",
             Self::TooLarge => "a message or batch is over the limit",
             Self::MalformedBatch => "a batch does not follow the format",
             Self::ChecksumMismatch => "a batch was damaged on its way; nothing was stored",
