@@ -8,10 +8,12 @@
 //! - A truncation or reservation may or may not survive until a sync. What is reserved and not written reads as zero.
 //! - Creations, renames and removals are atomic, and durable after a `sync_dir` of a directory they touch. Until then each
 //!   may or may not survive, except that changes of one name or of one file keep their order. `sync` does not cover them.
-//! - After a failed flush, what it covered can never become durable, whatever later flushes say.
+//! - After a failed flush, what it covered can never become durable, whatever later flushes say. It stays readable, or is
+//!   dropped when the process ends; only what is written again afterwards can become durable.
 //! - Operations start when called, complete after a delay drawn from the seed, and complete even if the caller is gone.
 //!
-//! After a power cut every operation on the old handles fails with `EIO`.
+//! A process can end without a power cut: then the next one finds everything that had been written, flushed or not. After
+//! either every operation on the old handles fails with `EIO`.
 
 mod content;
 mod file;
@@ -136,6 +138,23 @@ impl CrashDisk {
         for (_, complete) in std::mem::take(&mut state.queue) {
             complete(&mut state);
         }
+        Self::with_world(world, random.next(), state.options.clone())
+    }
+
+    /// Ends the process that uses the disk, but not the power: what is in flight completes unseen, and the old handles fail
+    /// from now on. Returns the disk as the next process finds it.
+    #[must_use]
+    pub fn exit_now(&self, seed: u64) -> Self {
+        let mut state = self.shared.borrow_mut();
+        state.advance();
+        for (_, complete) in std::mem::take(&mut state.queue) {
+            complete(&mut state);
+        }
+        state.has_power = false;
+        let mut random = Random::new(seed);
+        // Files that only the old handles kept are gone with them.
+        let mut world = state.world.after_exit(&mut random);
+        world.collect(&BTreeMap::new());
         Self::with_world(world, random.next(), state.options.clone())
     }
 

@@ -210,12 +210,14 @@ pub(crate) struct Footer {
     pub(crate) index_position: u64,
     /// Position of the newest state record, 0 if unknown.
     pub(crate) state_position: u64,
+    /// The log's term when it was sealed; stands in the entry's header.
+    pub(crate) term: u64,
     pub(crate) totals: Totals,
 }
 
 impl Footer {
-    /// Writes the footer entry into a zeroed block.
-    pub(crate) fn encode_into(&self, block: &mut [u8], nonce: u64, term: u64) {
+    /// Writes the footer entry into a zeroed block. A footer that was read is written back bit for bit.
+    pub(crate) fn encode_into(&self, block: &mut [u8], nonce: u64) {
         let mut payload = Vec::with_capacity(BLOCK_BYTES);
         payload.extend_from_slice(&self.data_end.to_le_bytes());
         payload.extend_from_slice(&self.index_position.to_le_bytes());
@@ -228,7 +230,7 @@ impl Footer {
             length: u32::try_from(payload.len()).expect("less than a block"),
             nonce,
             log_index: self.totals.last_index,
-            term,
+            term: self.term,
             durable_index: self.totals.last_index,
             commit_index: self.totals.last_index,
             payload_crc: crc32c::crc32c(&payload),
@@ -253,6 +255,7 @@ impl Footer {
             data_end: u64_at(payload, 0),
             index_position: u64_at(payload, 8),
             state_position: u64_at(payload, 16),
+            term: header.term,
             totals: Totals::decode(&payload[24..])?,
         };
         Some((header, footer))

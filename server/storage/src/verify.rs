@@ -356,10 +356,11 @@ async fn cut(disk: &dyn Disk, pool: &BufferPool, survey: &Survey) -> io::Result<
         data_end: survey.end,
         index_position: 0,
         state_position: survey.state_position,
+        term: header.previous_term,
         totals: survey.totals,
     };
     let mut block = pool.take_zeroed(BLOCK_BYTES);
-    footer.encode_into(block.as_mut_slice(), header.nonce, header.previous_term);
+    footer.encode_into(block.as_mut_slice(), header.nonce);
     let file = disk.open(&survey.path, OpenMode::ReadWrite).await?;
     file.write(block.freeze(BLOCK_BYTES), round_up(survey.end), Durable::Yes).await?;
     file.truncate(round_up(survey.end) + BLOCK_BYTES as u64).await?;

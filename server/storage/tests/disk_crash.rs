@@ -340,3 +340,24 @@ async fn the_same_seed_takes_the_same_time() {
     assert_eq!(run(1).await, run(1).await);
     assert_ne!(run(1).await, run(2).await);
 }
+
+#[tokio::test]
+async fn what_a_failed_flush_left_readable_becomes_durable_only_when_it_is_written_again() {
+    let disk = disk();
+    let file = durable_file(&disk, "log").await;
+    put(&file, 1, 0, Durable::No).await;
+    disk.fail(FaultPoint::Flush, 1, libc::EIO);
+    file.sync().await.expect_err("the flush was to fail");
+    let kept = |seed: u64| {
+        let next = disk.exit_now(seed);
+        (contents(&next, "log") == blocks(1, 1)).then_some(next)
+    };
+    let next = (0..50).find_map(kept).expect("most of the time it can be read");
+    assert!((0..50).any(|seed| kept(seed).is_none()), "now and then it is dropped");
+    let file = next.open(Path::new("log"), OpenMode::ReadWrite).await.expect("it is there");
+    file.sync().await.expect("nothing fails");
+    assert_eq!(outcomes(&next, |after| contents(after, "log") == blocks(1, 1)), SOMETIMES);
+    put(&file, 1, 0, Durable::No).await;
+    file.sync().await.expect("nothing fails");
+    assert_eq!(outcomes(&next, |after| contents(after, "log") == blocks(1, 1)), ALWAYS);
+}

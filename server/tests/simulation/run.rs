@@ -113,6 +113,7 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
 
     // A last power cut shows what really is on disk.
     outcome.phase = "reading everything";
+    world.cut_power().await;
     crash_and_start(world, outcome, &mut told).await?;
     let log = read_everything(world).await?;
     outcome.broken.extend(check(&world.history.borrow(), &log));
@@ -203,7 +204,7 @@ async fn trouble(
     }
 }
 
-/// A power cut, or what a fatal disk error makes of a server, and the next start.
+/// A power cut, a kill, or what a fatal disk error makes of a server, and the next start.
 async fn crash_and_start(
     world: &Rc<World>,
     outcome: &mut Outcome,
@@ -217,7 +218,7 @@ async fn crash_and_start(
     start(world, outcome, told).await
 }
 
-/// Starts; a disk error on the way is another power cut.
+/// Starts; a disk error on the way is another such end.
 async fn start(world: &Rc<World>, outcome: &mut Outcome, told: &mut mpsc::UnboundedReceiver<()>) -> Result<(), String> {
     for _ in 0..5 {
         match world.start().await {

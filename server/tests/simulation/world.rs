@@ -126,14 +126,27 @@ impl World {
         outcome
     }
 
-    /// Cuts the power: whatever was not flushed may be gone, and nothing the server does from now on reaches anybody.
+    /// Ends the server at once. Mostly the power fails; otherwise only the process dies, and the next one reads what was
+    /// never flushed.
     pub(crate) async fn crash(&self) {
+        let keeps_power = self.random.borrow_mut().one_in(3);
+        self.end(keeps_power).await;
+    }
+
+    /// Cuts the power: whatever was not flushed may be gone.
+    pub(crate) async fn cut_power(&self) {
+        self.end(false).await;
+    }
+
+    /// Nothing the server does from now on reaches anybody.
+    async fn end(&self, keeps_power: bool) {
         let (seed, silently) = {
             let mut random = self.random.borrow_mut();
             (random.next(), random.one_in(4))
         };
-        self.trace.event("crash", seed, u64::from(silently));
-        let image = self.disk.borrow().crash_now(seed);
+        self.trace.event(if keeps_power { "exit" } else { "crash" }, seed, u64::from(silently));
+        let disk = self.disk();
+        let image = if keeps_power { disk.exit_now(seed) } else { disk.crash_now(seed) };
         self.net.sever(silently);
         let life = self.life.borrow_mut().take();
         if let Some(life) = life {

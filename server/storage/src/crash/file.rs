@@ -73,13 +73,22 @@ impl FileState {
         self.land(number);
     }
 
-    /// The operation failed half-way: some of its sectors are visible now, and may or may not be there after a crash.
+    /// The operation failed half-way: all, none or some of its sectors are visible now, and may or may not be there after
+    /// a crash.
     pub(super) fn fail(&mut self, number: u64, random: &mut Random) {
-        let effect = self.land(number);
-        if let Effect::Write { offset, data } = &effect {
+        let mut effect = self.land(number);
+        if let Effect::Write { offset, data } = &mut effect {
             let live = Rc::make_mut(&mut self.live);
-            live.write_sectors(*offset, data, |_| random.coin());
-            live.grow(offset + data.len() as u64);
+            match random.below(4) {
+                0 => {}
+                1 => live.write_sectors(*offset, data, |_| random.coin()),
+                _ => live.write_sectors(*offset, data, |_| true),
+            }
+            live.grow(*offset + data.len() as u64);
+            // What is not visible now never will be.
+            let mut visible = vec![0; data.len()];
+            live.read(*offset, &mut visible);
+            *data = visible.into();
         }
         self.push(effect, Certainty::Forsaken);
     }
@@ -125,6 +134,23 @@ impl FileState {
             content.trim();
         }
         Self { live: Rc::clone(&content), durable: content, ..Self::default() }
+    }
+
+    /// The file as the next process finds it without a power cut. Nothing is in flight; of what a failed flush covered,
+    /// some is still seen and still may be lost, and some has been dropped and is seen no more.
+    pub(super) fn after_exit(&self, random: &mut Random) -> Self {
+        let mut next = Self { durable: Rc::clone(&self.durable), next_number: self.next_number, ..Self::default() };
+        let mut live = Rc::clone(&self.durable);
+        let content = Rc::make_mut(&mut live);
+        for pending in &self.completed {
+            if pending.certainty == Certainty::Forsaken && random.below(4) == 0 {
+                continue;
+            }
+            apply(content, &pending.effect);
+            next.completed.push(pending.clone());
+        }
+        next.live = live;
+        next
     }
 
     /// Damages the file behind everyone's back, on the device and for readers.

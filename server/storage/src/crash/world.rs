@@ -259,6 +259,16 @@ impl World {
         after
     }
 
+    /// The device as the next process finds it without a power cut.
+    pub(super) fn after_exit(&self, random: &mut Random) -> Self {
+        let mut after = self.clone();
+        for file in after.files.values_mut() {
+            *file = Rc::new(file.after_exit(random));
+        }
+        after.used_blocks = after.files.values().map(|file| file.live().allocated_blocks()).sum();
+        after
+    }
+
     fn find(&self, path: &Path) -> io::Result<Id> {
         components(path)?.into_iter().try_fold(ROOT, |dir, name| {
             let directory = self.directories.get(&dir).ok_or_else(|| errno(libc::ENOTDIR))?;

@@ -182,10 +182,12 @@ impl Log {
         let index_position = self.put_state_bytes(state, FLAG_INDEX_ONLY, &[]);
         close_chunk(state);
         let state_position = state.active.map_or(0, |active| active.state_position);
+        let term = state.term;
         let segment = state.segments.back_mut().expect("an active segment is the last one");
         segment.sealed = true;
         segment.index_position = index_position;
-        let footer = Footer { data_end: segment.data_end, index_position, state_position, totals: segment.totals };
+        let footer =
+            Footer { data_end: segment.data_end, index_position, state_position, term, totals: segment.totals };
         let step = Step::Seal { number: segment.number, nonce: segment.nonce, footer };
         state.steps.push_back(step);
         state.active = None;

@@ -13,7 +13,8 @@ mod writer;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -25,10 +26,22 @@ use tokio::time::Instant;
 use crate::buffer::AppendBuffer;
 use crate::checkpoint::{Checkpoint, LogKey};
 use crate::config::PartitionIdentity;
+use crate::disk::Disk;
 use crate::errors::{AppendLost, ReadOnlyReason};
 use crate::partition::ProgressSink;
 use crate::segment::{Footer, Segment, SegmentHeader, file_name};
 use crate::storage::Shared;
+
+/// Number of a log's first segment.
+pub(super) const FIRST_SEGMENT: u64 = 1;
+
+/// Makes the entries of a log's directory durable, and those of the directories above it that may be as new.
+async fn sync_names(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for dir in dir.ancestors().take(4) {
+        disk.sync_dir(if dir.as_os_str().is_empty() { Path::new(".") } else { dir }).await?;
+    }
+    Ok(())
+}
 
 /// A place in the log, just behind an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,11 @@
 //! D is the furthest point proven durable: by the hints in every entry that validates (those behind a hole too) and by the
 //! checkpoint ring. A place that cannot be read at or after D is a torn tail: it is cut, the segment is sealed there, and
 //! appending goes on in a new segment with a new nonce. Before D it is damage: nothing is cut and the log is read-only.
-//! A sealed segment is durable in full. Nothing here is shown to anyone before it is flushed.
+//! A sealed segment is durable in full.
+//!
+//! Nothing here is shown to anyone before it is durable, and being readable does not make it so: a process that died of a
+//! failed flush leaves bytes that read back and that no later flush need save. What lies beyond D is therefore written
+//! again as it was read, and flushed, before the log is used.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,16 +19,19 @@ use tokio::sync::Notify;
 
 use super::append::MIN_CHUNK_BYTES;
 use super::scan::{Scanned, Scanner};
-use super::{Active, Log, LogState, Mark, Phase, Policy, Step, WriterState};
+use super::{Active, FIRST_SEGMENT, Log, LogState, Mark, Phase, Policy, Step, WriterState, sync_names};
 use crate::checkpoint::Checkpoint;
 use crate::config::PartitionIdentity;
-use crate::disk::{BLOCK_BYTES, File, OpenMode};
+use crate::disk::{BLOCK_BYTES, Durable, File, OpenMode};
 use crate::entry::{EntryHeader, FLAG_CLEAN, FLAG_INDEX_ONLY, Kind, STORAGE_HEADER_BYTES, next_start, round_up};
 use crate::errors::{OpenError, ReadOnlyReason};
 use crate::segment::{
     DATA_START, Footer, SEGMENT_FORMAT, Segment, SegmentHeader, StateRecord, Totals, parse_file_name,
 };
 use crate::storage::Shared;
+
+/// What is not proven durable is written again in pieces of this size.
+const REWRITE_BYTES: usize = 1 << 20;
 
 /// The layer above, rebuilt from the log.
 pub(crate) trait Replay {
@@ -86,6 +93,45 @@ struct Walk {
     state_position: u64,
     /// A footer in the chain: the segment was sealed there.
     footer: Option<Footer>,
+    unproven: Unproven,
+}
+
+/// The end of a segment's chain that nothing proves durable: its bytes from `start` on, as they were read and checked.
+#[derive(Default)]
+struct Unproven {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Unproven {
+    fn from(start: u64) -> Self {
+        Self { start: start.max(DATA_START), bytes: Vec::new() }
+    }
+
+    /// Everything before `position` is durable.
+    fn prove(&mut self, position: u64) {
+        if self.start < position {
+            let known = usize::try_from(position - self.start).unwrap_or(usize::MAX).min(self.bytes.len());
+            self.bytes.drain(..known);
+            self.start = position;
+        }
+    }
+
+    /// Takes the next entry over. What a block's end has no room for a header in is zero.
+    fn push(&mut self, entry: &Scanned, payload: &[u8]) {
+        let mut position = entry.position;
+        for piece in [&entry.header.encode()[..], payload] {
+            let end = position + piece.len() as u64;
+            if self.start < end {
+                let known = self.start.saturating_sub(position);
+                let gap_end =
+                    usize::try_from(position + known - self.start).expect("segments fit in memory's addresses");
+                self.bytes.resize(gap_end.max(self.bytes.len()), 0);
+                self.bytes.extend_from_slice(&piece[usize::try_from(known).expect("less than an entry")..]);
+            }
+            position = end;
+        }
+    }
 }
 
 impl Log {
@@ -165,7 +211,7 @@ impl Recovery<'_> {
     async fn run(&mut self) -> Result<u64, OpenError> {
         let numbers = self.list().await?;
         let mut files = Vec::with_capacity(numbers.len());
-        let mut next_segment = numbers.last().map_or(1, |last| last + 1);
+        let mut next_segment = numbers.last().map_or(FIRST_SEGMENT, |last| last + 1);
         for (at, &number) in numbers.iter().enumerate() {
             let last = at + 1 == numbers.len();
             match self.look(number, last).await? {
@@ -336,12 +382,6 @@ impl Recovery<'_> {
             self.segments.push_back(segment);
             return Ok(());
         }
-        if last {
-            // What a dying process left in the device's hands becomes durable before anyone sees it.
-            let file = self.storage.disk.open(&on_disk.path, OpenMode::ReadWrite).await.map_err(io)?;
-            file.sync().await.map_err(io)?;
-            self.storage.disk.sync_dir(self.dir).await.map_err(io)?;
-        }
         let mut scanner = Scanner::new(Rc::clone(&on_disk.file), &self.storage.pool, on_disk.header.nonce, on_disk.len);
         let walk = self.walk(&on_disk, &mut scanner).await.map_err(io)?;
         let outcome = self.judge(&on_disk, &mut scanner, walk, last).await.map_err(io);
@@ -380,6 +420,8 @@ impl Recovery<'_> {
         };
         let mut walk_end = start;
         let (mut clean, mut state_position, mut footer, mut first) = (false, 0, None, true);
+        let ring = self.checkpoint.filter(|checkpoint| checkpoint.nonce == header.nonce);
+        let mut unproven = Unproven::from(ring.map_or(start, |ring| ring.position.max(start)));
         loop {
             let mut position = walk_end;
             let Some(entry) = scanner.next(&mut position).await? else { break };
@@ -411,10 +453,12 @@ impl Recovery<'_> {
                     self.replay.on_entry(&entry, payload);
                 }
             }
+            unproven.prove(u64::from(entry.header.durable_block) * BLOCK_BYTES as u64);
+            unproven.push(&entry, payload);
             walk_end = position;
             segment.data_end = position;
         }
-        Ok(Some(Walk { segment, end: walk_end, clean, state_position, footer }))
+        Ok(Some(Walk { segment, end: walk_end, clean, state_position, footer, unproven }))
     }
 
     fn count(&mut self, segment: &mut Segment, entry: &Scanned) {
@@ -451,14 +495,17 @@ impl Recovery<'_> {
             let index = segment.index.take();
             let mut sealed = sealed_segment(&on_disk.header, &footer);
             sealed.index = index.filter(|_| self.found.defects.is_empty());
+            if last && self.found.defects.is_empty() {
+                self.settle_footer(on_disk, &footer).await?;
+            }
             self.finish_segment(sealed);
             return Ok(());
         }
         let behind = self.look_behind(scanner, stop, on_disk.len, segment.totals.last_index).await?;
         if let Some(footer) = behind.footer.filter(|footer| footer.data_end == walk.end || footer.data_end == stop) {
             self.found.clean = false;
-            if last {
-                self.truncate(on_disk, &footer).await?;
+            if last && self.found.defects.is_empty() {
+                self.settle_footer(on_disk, &footer).await?;
             }
             let mut sealed = sealed_segment(&on_disk.header, &footer);
             sealed.index = segment.index.take();
@@ -483,6 +530,9 @@ impl Recovery<'_> {
             self.finish_segment(segment);
             return Ok(());
         }
+        if self.found.defects.is_empty() {
+            self.settle_entries(on_disk, walk.end, walk.unproven).await?;
+        }
         let whole = stop.is_multiple_of(BLOCK_BYTES as u64) && behind.zero;
         if whole && self.found.defects.is_empty() {
             self.active = Some(Active {
@@ -494,7 +544,13 @@ impl Recovery<'_> {
                 first_append: Some(on_disk.header.created_us),
             });
         } else if self.found.defects.is_empty() {
-            let footer = walk_footer(walk.end, walk.state_position, &segment.totals);
+            let footer = Footer {
+                data_end: walk.end,
+                index_position: 0,
+                state_position: walk.state_position,
+                term: self.term,
+                totals: segment.totals,
+            };
             self.cut(&mut segment, &footer, on_disk, behind.zero);
         }
         self.finish_segment(segment);
@@ -516,10 +572,43 @@ impl Recovery<'_> {
         self.steps.push_back(Step::Seal { number: segment.number, nonce: segment.nonce, footer: *footer });
     }
 
-    /// Finishes a sealing whose truncation was lost.
-    async fn truncate(&self, on_disk: &OnDisk, footer: &Footer) -> io::Result<()> {
+    /// Makes a sealing durable: its footer was submitted only when everything before it was, but may itself be lost, or
+    /// the truncation behind it.
+    async fn settle_footer(&self, on_disk: &OnDisk, footer: &Footer) -> io::Result<()> {
         let file = self.storage.disk.open(&on_disk.path, OpenMode::ReadWrite).await?;
-        file.truncate(round_up(footer.data_end) + BLOCK_BYTES as u64).await
+        let mut block = self.storage.pool.take_zeroed(BLOCK_BYTES);
+        footer.encode_into(block.as_mut_slice(), on_disk.header.nonce);
+        let position = round_up(footer.data_end);
+        file.write(block.freeze(BLOCK_BYTES), position, Durable::No).await?;
+        file.truncate(position + BLOCK_BYTES as u64).await?;
+        file.sync().await
+    }
+
+    /// Makes the end of the chain durable. An entry in the segment proves its header and its name, for they come first.
+    async fn settle_entries(&self, on_disk: &OnDisk, end: u64, unproven: Unproven) -> io::Result<()> {
+        if unproven.bytes.is_empty() && DATA_START < end {
+            return Ok(());
+        }
+        let disk = &*self.storage.disk;
+        let file = disk.open(&on_disk.path, OpenMode::ReadWrite).await?;
+        if end == DATA_START {
+            let mut block = self.storage.pool.take_zeroed(BLOCK_BYTES);
+            on_disk.header.encode_into(block.as_mut_slice());
+            file.write(block.freeze(BLOCK_BYTES), 0, Durable::No).await?;
+        }
+        let mut position = unproven.start;
+        for piece in unproven.bytes.chunks(REWRITE_BYTES) {
+            let length = piece.len().next_multiple_of(BLOCK_BYTES);
+            let mut buffer = self.storage.pool.take_zeroed(length);
+            buffer.as_mut_slice()[..piece.len()].copy_from_slice(piece);
+            file.write(buffer.freeze(length), position, Durable::No).await?;
+            position += length as u64;
+        }
+        file.sync().await?;
+        if end == DATA_START {
+            sync_names(disk, self.dir).await?;
+        }
+        Ok(())
     }
 
     /// Everything behind a place that cannot be read: whether it is all zero, and what its entries prove.
@@ -596,10 +685,6 @@ fn follows(totals: &Totals, entry: &Scanned, term: u64) -> bool {
 /// An entry's bytes again, header and payload, as a block.
 fn whole(entry: &Scanned, payload: &[u8]) -> Vec<u8> {
     [&entry.header.encode()[..], payload].concat()
-}
-
-fn walk_footer(data_end: u64, state_position: u64, totals: &Totals) -> Footer {
-    Footer { data_end, index_position: 0, state_position, totals: *totals }
 }
 
 fn sealed_segment(header: &SegmentHeader, footer: &Footer) -> Segment {

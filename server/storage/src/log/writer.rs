@@ -16,7 +16,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Duration, Instant, Sleep};
 
 use super::append::pad;
-use super::{Chunk, Log, LogState, Mark, Phase, Step};
+use super::{Chunk, FIRST_SEGMENT, Log, LogState, Mark, Phase, Step, sync_names};
 use crate::disk::{BLOCK_BYTES, Durable, File, LocalFuture, OpenMode};
 use crate::entry::round_up;
 use crate::segment::{DATA_START, Footer, SegmentHeader};
@@ -297,12 +297,11 @@ impl<'a> Writer<'a> {
     async fn create_file(&self, header: &SegmentHeader, path: &Path) -> io::Result<Rc<dyn File>> {
         let log = self.log;
         let disk = &*log.storage.disk;
+        if header.number == FIRST_SEGMENT {
+            disk.create_dir_all(&log.dir).await?;
+        }
         let file = match disk.open(path, OpenMode::CreateNew).await {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.create_dir().await?;
-                disk.open(path, OpenMode::CreateNew).await?
-            }
             // Left by an attempt that found no space.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(path, OpenMode::ReadWrite).await?,
             Err(error) => return Err(error),
@@ -313,27 +312,20 @@ impl<'a> Writer<'a> {
         file.write(block.freeze(BLOCK_BYTES), 0, Durable::Yes).await?;
         // The header's durable write covers its data and size; the sync covers the file itself on every file system.
         file.sync().await?;
-        disk.sync_dir(&log.dir).await?;
-        Ok(file)
-    }
-
-    /// The partition's directory appears with its first segment; so may its parents.
-    async fn create_dir(&self) -> io::Result<()> {
-        let disk = &*self.log.storage.disk;
-        disk.create_dir_all(&self.log.dir).await?;
-        for parent in self.log.dir.ancestors().skip(1).take(3) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            disk.sync_dir(parent).await?;
+        // The log's directory appears with its first segment, and may be there already without being durable.
+        if header.number == FIRST_SEGMENT {
+            sync_names(disk, &log.dir).await?
+        } else {
+            disk.sync_dir(&log.dir).await?
         }
-        Ok(())
+        Ok(file)
     }
 
     async fn seal(&self, number: u64, nonce: u64, footer: Footer) -> Result<(), Failure> {
         let log = self.log;
         let file = self.file(number, nonce).await?;
         let mut block = log.storage.pool.take_zeroed(BLOCK_BYTES);
-        let term = log.state.borrow().term;
-        footer.encode_into(block.as_mut_slice(), nonce, term);
+        footer.encode_into(block.as_mut_slice(), nonce);
         let position = round_up(footer.data_end);
         let end = position + BLOCK_BYTES as u64;
         loop {

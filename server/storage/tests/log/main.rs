@@ -10,4 +10,5 @@ mod damage;
 mod model;
 mod offline;
 mod partition;
+mod restart;
 mod vocabulary;
