@@ -241,7 +241,8 @@ impl Admin {
         Ok(self.change(CreateUser { user: user.to_owned(), password, role }).await?.user)
     }
 
-    /// Changes a user's password or role.
+    /// Changes a user's password or role. Sessions that a new password replaces end right after; if this client's is one of
+    /// them, it hears the answer first, and then needs a new connection with the new password.
     ///
     /// # Errors
     /// `USER_NOT_FOUND`, `INVALID_ARGUMENT`, `PERMISSION_DENIED`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use levada_protocol::batch::SealOptions;
 use levada_protocol::client::{ClientConfig, ClientEvent};
 use levada_protocol::messages::*;
+use levada_server::admin::AdminMessage;
 use levada_server::auth::{AuthMessage, Credential, Principal, Session};
 use levada_server::edge::{ConnectionLimits, tls};
 use levada_server::metadata::Role as UserRole;
@@ -242,7 +243,7 @@ fn three_hundred_idle_connections_serve_as_well() {
 }
 
 #[test]
-fn requests_before_authentication_are_refused_and_revocation_ends_a_session() {
+fn a_session_does_what_its_role_may_and_ends_by_revocation_with_its_last_answer() {
     scenario(async {
         let mut options = WorldOptions::default();
         options.edge.insecure_dev = false;
@@ -277,7 +278,19 @@ fn requests_before_authentication_are_refused_and_revocation_ends_a_session() {
         client.produce(topic, 0, &["a"]).await.unwrap();
         let error = client.call(&CreateStream { stream: "x".into() }).await.unwrap_err();
         assert_eq!(code(&error), "PERMISSION_DENIED");
+        let password = Some(Bytes::from_static(b"another secret"));
+        let asked = client.machine.request(&AlterUser { user: "u".into(), password, role: None }).unwrap();
+        client.flush().await;
+        let Some(AdminMessage::Request { reply, .. }) = world.admin.borrow_mut().recv().await else {
+            panic!("administration ended");
+        };
+        // The change is installed everywhere before it is answered.
         world.happen(UserAltered { user_id: 3, password_hash: Some("second".into()), role: None }).await;
+        let _ignored = client.machine.request(&ListStreams {}).unwrap();
+        assert!(client.hears_nothing_within(Duration::from_secs(1)).await, "an answer that was not given");
+        let user = UserInfo { user_id: 3, user: "u".into(), role: Role::Member, created_at_us: 0, token_count: 0 };
+        reply.send(Ok(levada_protocol::messages::UserAltered { user }.into())).unwrap();
+        client.answer::<levada_protocol::messages::UserAltered>(asked).await.unwrap();
         assert_eq!(client.goodbye().await, GoodbyeReason::Revoked);
     });
 }

@@ -47,7 +47,7 @@ async fn alter(admin: &Admin, screen: &Screen, args: UserAlterArgs) -> Result<()
     let asks = changes.password || changes.password_file.is_some();
     let password = if asks { Some(new_password(&user.0, changes.password_file.as_deref())?) } else { None };
     let user = UserView::from(admin.alter_user(&user.0, password.as_deref(), changes.role.map(role_of)).await?);
-    let password = if asks { ", with a new password" } else { "" };
+    let password = if asks { ", with a new password; what the old one opened has ended" } else { "" };
     screen.show(&user, |_| format!("User {} has role {}{password}", user.user, user.role))
 }
 

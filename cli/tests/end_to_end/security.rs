@@ -54,6 +54,16 @@ fn a_member_produces_and_consumes_but_does_not_manage() {
         run(server.command().args(["user", "alter", "ada", "--password"]), b"another password\n").succeeded(&[]);
     assert!(changed.text().contains("with a new password"));
     ada(&["topic", "list"]).failed(4, &["AUTH_FAILED"]);
+
+    fs::write(&password, "another password").expect("a file");
+    let next = server.directory.path().join("next.pw");
+    fs::write(&next, "a third password").expect("a file");
+    let own = ada(&["user", "alter", "ada", "--password-file", next.to_str().expect("text")]);
+    let own = own.succeeded(&["the own password"]);
+    assert!(own.text().contains("with a new password; what the old one opened has ended"), "{}", own.text());
+    ada(&["topic", "list"]).failed(4, &["AUTH_FAILED"]);
+    fs::write(&password, "a third password").expect("a file");
+    ada(&["topic", "list"]).succeeded(&["the new password"]);
     server.must(&["user", "delete", "ada"]);
     server.run(&["user", "describe", "ada"]).failed(1, &["USER_NOT_FOUND"]);
 }

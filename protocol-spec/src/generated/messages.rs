@@ -368,7 +368,7 @@ impl Call for CreateUser {
     type Reply = UserCreated;
 }
 
-/// Changes a password or role. A new password ends the user's session tickets. A user may change the own password. Kind `0x0031`.
+/// Changes a password or role. A new password ends the sessions and tickets that the old one opened, the caller's after this reply. A user may change the own password. Kind `0x0031`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AlterUser {
     /// User.

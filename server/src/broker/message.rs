@@ -78,10 +78,10 @@ pub enum ToConnection {
     Deliver(Box<Delivery>),
     /// A shard ended a subscription.
     Ended(u32, Box<Failure>),
-    /// The connection is to be closed.
+    /// The connection is to be closed once the requests that change something are answered.
     Goodbye(GoodbyeReason, &'static str),
     /// The control thread answered an administrative request.
-    Admin(u32, Box<crate::admin::AdminReply>),
+    Admin(u32, Result<Box<crate::admin::AdminReply>, Failure>),
     /// The control thread knows now whom the connection speaks for.
     Session(u32, Box<crate::auth::Session>),
 }

@@ -33,7 +33,7 @@ const OUTBOUND_BYTES: usize = 4 << 20;
 /// Times around the loop before the core looks at its disk and its other sockets: completions of the disk must not wait
 /// behind a client that always has more to say.
 const ROUNDS: usize = 4;
-/// How long a connection that has to end may take to send its last words.
+/// How long a connection that has to end may take to hear its last answers and to send its last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a connection ended.
@@ -68,7 +68,7 @@ impl fmt::Display for End {
 enum Stage {
     /// It may.
     Open,
-    /// Not any more, but produce requests are still being answered; then goodbye.
+    /// Not any more, but produce and administrative requests are still being answered; then goodbye.
     Draining(GoodbyeReason, &'static str),
     /// The last words are on their way.
     Ending(End),
@@ -110,6 +110,8 @@ pub(super) struct ConnectionTask<S> {
     pub(super) producing: BTreeMap<u32, Producing>,
     /// Bytes of their batches that other cores hold.
     pub(super) abroad_bytes: usize,
+    /// Administrative requests under way.
+    pub(super) administering_count: usize,
     /// The inbox for other cores, made when first needed.
     remote: Option<(mpsc::Sender<ToConnection>, mpsc::Receiver<ToConnection>)>,
     stream: S,
@@ -153,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             subscribing: BTreeMap::new(),
             producing: BTreeMap::new(),
             abroad_bytes: 0,
+            administering_count: 0,
             remote: None,
             stream,
             stage: Stage::Open,
@@ -352,9 +355,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Option<End> {
         if let Stage::Draining(reason, message) = self.stage
             && self.producing.is_empty()
+            && self.administering_count == 0
         {
-            self.machine.goodbye(reason, message);
-            self.end(End::Goodbye(reason));
+            self.say_goodbye(reason, message);
             // The goodbye goes out with the next round.
             context.waker().wake_by_ref();
             return None;
@@ -382,11 +385,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         }
     }
 
-    /// Takes no more requests; says goodbye when the produce requests under way are answered.
+    fn say_goodbye(&mut self, reason: GoodbyeReason, message: &'static str) {
+        self.machine.goodbye(reason, message);
+        self.end(End::Goodbye(reason));
+    }
+
+    /// Takes no more requests; says goodbye when the produce and administrative requests under way are answered: who changes
+    /// the own password hears that it was changed.
     pub(super) fn drain(&mut self, reason: GoodbyeReason, message: &'static str) {
         if matches!(self.stage, Stage::Open) {
+            self.ending_since_ms = self.edge.now_ms();
             self.stage = Stage::Draining(reason, message);
         }
+    }
+
+    /// Whether the client is no longer who it said it is: it gets answers to what it asked before, and no more messages.
+    pub(super) fn is_revoked(&self) -> bool {
+        matches!(self.stage, Stage::Draining(GoodbyeReason::Revoked, _))
     }
 
     /// Sleeps until the next deadline. `Ready` says that one has passed; with an end if the connection is over.
@@ -422,7 +437,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
 
     fn deadline_ms(&self) -> Option<u64> {
         let last_words_ms = u64::try_from(LAST_WORDS.as_millis()).unwrap_or(u64::MAX);
-        let ending = matches!(self.stage, Stage::Ending(_)).then(|| self.ending_since_ms.saturating_add(last_words_ms));
+        // A shutdown has a limit of its own.
+        let is_parting = matches!(self.stage, Stage::Ending(_)) || self.is_revoked();
+        let ending = is_parting.then(|| self.ending_since_ms.saturating_add(last_words_ms));
         let stuck = self.stuck_since_ms.map(|since_ms| since_ms.saturating_add(self.slow_ms()));
         [self.machine.poll_deadline(), ending, stuck, self.frame_deadline_ms()].into_iter().flatten().min()
     }
@@ -440,6 +457,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 Stage::Ending(end) => Some(end),
                 _ => Some(End::Closed),
             };
+        }
+        if let Stage::Draining(GoodbyeReason::Revoked, message) = self.stage
+            && is_over(self.deadline_ms())
+        {
+            self.say_goodbye(GoodbyeReason::Revoked, message);
+            return None;
         }
         if is_over(self.stuck_since_ms.map(|since_ms| since_ms.saturating_add(self.slow_ms()))) {
             return Some(End::Stalled("unsent bytes made no progress"));

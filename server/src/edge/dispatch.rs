@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use levada_protocol::messages::{Authenticate, GoodbyeReason, Request, SubscriptionEnded};
+use levada_protocol::messages::{Authenticate, Request, SubscriptionEnded};
 use levada_protocol::server::ServerEvent;
 use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,7 +14,7 @@ use crate::auth::{Attempt, Principal, Session};
 use crate::broker::message::FetchedBatches;
 use crate::broker::shard::Caller;
 use crate::broker::{DataReply, DataRequest, Delivery, Readable, ToConnection, routing};
-use crate::edge::connection::{ConnectionTask, End, Producing};
+use crate::edge::connection::{ConnectionTask, Producing};
 use crate::failure::Failure;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
@@ -165,18 +165,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         });
     }
 
-    fn administrate(&self, correlation: u32, request: Request) {
+    fn administrate(&mut self, correlation: u32, request: Request) {
         let (admin, live) = (self.edge.admin.clone(), Rc::clone(&self.live));
         let principal = self.live.principal.borrow().clone();
+        self.administering_count += 1;
         tokio::task::spawn_local(async move {
             let outcome = match principal {
                 Some(principal) => admin.handle(principal, request).await,
                 None => Err(Failure::new(ErrorCode::Unauthenticated)),
             };
-            live.mailbox.push(match outcome {
-                Ok(reply) => ToConnection::Admin(correlation, Box::new(reply)),
-                Err(failure) => ToConnection::Failed(correlation, failure),
-            });
+            live.mailbox.push(ToConnection::Admin(correlation, outcome.map(Box::new)));
         });
     }
 
@@ -192,6 +190,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             ToConnection::Failed(correlation, failure) => self.fail(correlation, &failure),
             ToConnection::Deliver(delivery) => {
                 let Delivery { head, slices, charge } = *delivery;
+                if self.is_revoked() {
+                    return self.link.outbound.cancel(charge);
+                }
                 self.charge(charge);
                 self.machine.deliver(&head, slices);
             }
@@ -199,12 +200,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 self.forget_subscription(subscription);
                 self.machine.subscription_ended(&ended(subscription, &failure));
             }
-            ToConnection::Goodbye(GoodbyeReason::Shutdown, message) => self.drain(GoodbyeReason::Shutdown, message),
-            ToConnection::Goodbye(reason, message) => {
-                self.machine.goodbye(reason, message);
-                self.end(End::Goodbye(reason));
+            ToConnection::Goodbye(reason, message) => self.drain(reason, message),
+            ToConnection::Admin(correlation, outcome) => {
+                self.administering_count -= 1;
+                match outcome {
+                    Ok(reply) => reply.answer(&mut self.machine, correlation),
+                    Err(failure) => self.fail(correlation, &failure),
+                }
             }
-            ToConnection::Admin(correlation, reply) => reply.answer(&mut self.machine, correlation),
             ToConnection::Session(correlation, session) => {
                 let Session { principal, reply } = *session;
                 self.speak_for(principal);
@@ -221,6 +224,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             DataReply::Fetched(fetched) => {
                 let FetchedBatches { head, slices, charge } = *fetched;
+                if self.is_revoked() {
+                    return charge.into_iter().for_each(|charge| self.link.outbound.cancel(charge));
+                }
                 if let Some(charge) = charge {
                     self.charge(charge);
                 }

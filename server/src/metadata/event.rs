@@ -58,11 +58,6 @@ events! {
         /// Microseconds since the Unix epoch.
         at_us: i64,
     }
-    /// Newer formats may be written from here on; older servers can no longer read the directory.
-    2 v 1 FormatLevelRaised {
-        /// The new level.
-        format_level: u32,
-    }
     /// A stream was created.
     3 v 1 StreamCreated {
         /// Its id.

@@ -76,10 +76,6 @@ impl State {
                 self.next_token_id = 1;
                 self.next_producer_id = 1;
             }
-            Event::FormatLevelRaised(raised) => {
-                ensure(self.format_level < raised.format_level, || "format level not raised".into())?;
-                self.format_level = raised.format_level;
-            }
             Event::StreamCreated(created) => {
                 ensure(self.next_stream_id <= created.stream_id, || format!("stream id {} reused", created.stream_id))?;
                 ensure(!self.stream_names.contains_key(&created.name), || format!("stream {} exists", created.name))?;

@@ -46,7 +46,7 @@ pub enum MetadataError {
         /// What does not follow.
         source: Contradiction,
     },
-    /// The directory was written by a newer server and finalised for it.
+    /// The directory may hold formats that only newer servers know.
     #[error("the data directory has format level {found}, this server knows {FORMAT_LEVEL}: use a newer server")]
     TooNew {
         /// Its level.

@@ -51,7 +51,6 @@ fn event() -> impl Strategy<Value = Event> {
         (any::<u128>(), id(), id(), time()).prop_map(|(cluster_id, node_id, format_level, at_us)| {
             ClusterBorn { cluster_id, node_id, format_level, at_us }.into()
         }),
-        id().prop_map(|format_level| FormatLevelRaised { format_level }.into()),
         (id(), name(), time()).prop_map(|(stream_id, name, at_us)| StreamCreated { stream_id, name, at_us }.into()),
         id().prop_map(|stream_id| StreamDeleted { stream_id }.into()),
         (id(), id(), name(), options(), time()).prop_map(|(topic_id, stream_id, name, options, at_us)| {

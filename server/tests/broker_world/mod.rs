@@ -353,7 +353,11 @@ impl Client {
 
     /// Whether nothing comes for a while.
     pub(crate) async fn hears_nothing(&mut self) -> bool {
-        timeout(Duration::from_secs(20), self.next()).await.is_err()
+        self.hears_nothing_within(Duration::from_secs(20)).await
+    }
+
+    pub(crate) async fn hears_nothing_within(&mut self, time: Duration) -> bool {
+        timeout(time, self.next()).await.is_err()
     }
 
     /// A request and its answer. Nothing else may come in between.

@@ -44,9 +44,28 @@ fn a_member_may_produce_and_manage_nothing_but_itself() {
         assert_eq!(code(ann.admin().create_token("t", Some("root"), None).await), "PERMISSION_DENIED");
         assert_eq!(code(ann.admin().alter_user("ann", None, Some(Role::Admin)).await), "PERMISSION_DENIED");
         assert_eq!(code(ann.admin().create_token("t", None, None).await), "OK");
-        // A new password ends every session of the user, the one that asked for it too.
-        let _ = ann.admin().alter_user("ann", Some("another password"), None).await;
-        assert_eq!(code(login(&world, "ann", "another password").await), "OK");
+    });
+}
+
+#[test]
+fn who_changes_the_own_password_hears_of_it_before_every_session_of_the_old_one_ends() {
+    scenario(|world| async move {
+        let admin = world.client().await.admin();
+        admin.create_user("ann", "correct horse", Role::Member).await.unwrap();
+        let sibling = login(&world, "ann", "correct horse").await.unwrap();
+        for (old, new) in [("correct horse", "another password"), ("another password", "a third password")] {
+            let ann = login(&world, "ann", old).await.unwrap();
+            assert_eq!(ann.admin().alter_user("ann", Some(new), None).await.unwrap().user, "ann");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(code(ann.ping().await), "AUTH_FAILED");
+            assert_eq!(code(sibling.ping().await), "AUTH_FAILED");
+            assert_eq!(code(login(&world, "ann", new).await), "OK");
+        }
+        let ann = login(&world, "ann", "a third password").await.unwrap();
+        admin.alter_user("ann", None, Some(Role::Admin)).await.unwrap();
+        assert_eq!(code(ann.admin().delete_user("ann").await), "OK");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(code(ann.ping().await), "AUTH_FAILED");
     });
 }
 
