@@ -6,6 +6,7 @@
 //! means. Every [`ServerEvent::Request`] and [`ServerEvent::Authenticate`] is answered by exactly one of `reply`,
 //! `reply_with_body`, `authenticated` and `fail`.
 
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 
 use bytes::{BufMut, Bytes};
@@ -184,7 +185,8 @@ pub struct Connection {
     phase: Phase,
     reader: FrameReader,
     outbound: Fair,
-    unanswered_count: usize,
+    /// Correlations of the requests that wait for their answers.
+    unanswered: BTreeSet<u32>,
     subscription_count: usize,
     opened_ms: u64,
     heard_ms: u64,
@@ -200,7 +202,7 @@ impl Connection {
             phase: Phase::Preface,
             reader,
             outbound: Fair::default(),
-            unanswered_count: 0,
+            unanswered: BTreeSet::new(),
             subscription_count: 0,
             opened_ms: now_ms,
             heard_ms: now_ms,
@@ -296,11 +298,12 @@ impl Connection {
             (Phase::Hello, _) => Err(ServerFault::Order { what: "the first frame is Hello" }),
             (_, Request::Hello(_)) => Err(ServerFault::Order { what: "Hello comes once" }),
             (_, Request::Ping(_)) => {
+                self.check_new(correlation)?;
                 self.control(correlation, &Pong { server_time_us: self.now_us });
                 Ok(None)
             }
             (_, Request::Authenticate(request)) => {
-                Ok(self.admit(correlation, is_notice).then_some(ServerEvent::Authenticate { correlation, request }))
+                Ok(self.admit(correlation, is_notice)?.then_some(ServerEvent::Authenticate { correlation, request }))
             }
             (Phase::Authenticating, _) if is_notice => Ok(None),
             (Phase::Authenticating, request) => {
@@ -310,7 +313,7 @@ impl Connection {
             }
             (_, request) => {
                 let body = frame.body.unwrap_or_default();
-                Ok(self.admit(correlation, is_notice).then_some(ServerEvent::Request { correlation, request, body }))
+                Ok(self.admit(correlation, is_notice)?.then_some(ServerEvent::Request { correlation, request, body }))
             }
         }
     }
@@ -340,19 +343,28 @@ impl Connection {
         self.reader.set_limits(self.config.limits());
     }
 
-    /// Counts a request in, or refuses it.
-    fn admit(&mut self, correlation: u32, is_notice: bool) -> bool {
-        if is_notice {
-            return true;
+    /// Two requests under one correlation would get answers that nobody can tell apart.
+    fn check_new(&self, correlation: u32) -> Result<(), ServerFault> {
+        if self.unanswered.contains(&correlation) {
+            return Err(ServerFault::Order { what: "the correlation of a request that is still unanswered" });
         }
-        if self.config.max_requests_in_flight <= self.unanswered_count {
+        Ok(())
+    }
+
+    /// Counts a request in, or refuses it.
+    fn admit(&mut self, correlation: u32, is_notice: bool) -> Result<bool, ServerFault> {
+        if is_notice {
+            return Ok(true);
+        }
+        self.check_new(correlation)?;
+        if self.config.max_requests_in_flight <= self.unanswered.len() {
             let limit = self.config.max_requests_in_flight;
             let message = format!("{limit} requests of this connection are unanswered: wait for replies");
             self.refuse(correlation, ErrorCode::TooManyRequests, message, vec![Detail::new("limit", limit)]);
-            return false;
+            return Ok(false);
         }
-        self.unanswered_count += 1;
-        true
+        self.unanswered.insert(correlation);
+        Ok(true)
     }
 
     fn refuse(&mut self, correlation: u32, code: ErrorCode, message: String, details: Vec<Detail>) {
@@ -368,9 +380,9 @@ impl Connection {
         }
     }
 
-    fn answered(&mut self) {
-        debug_assert!(0 < self.unanswered_count, "each request is answered once");
-        self.unanswered_count = self.unanswered_count.saturating_sub(1);
+    fn answered(&mut self, correlation: u32) {
+        let was_asked = self.unanswered.remove(&correlation);
+        debug_assert!(was_asked, "each request is answered once");
     }
 
     /// Whether a user is known, or none is needed.
@@ -380,7 +392,7 @@ impl Connection {
 
     /// Answers Authenticate: the client may speak from here on.
     pub fn authenticated(&mut self, correlation: u32, answer: &Authenticated) {
-        self.answered();
+        self.answered(correlation);
         self.control(correlation, answer);
         if self.phase == Phase::Authenticating {
             self.open();
@@ -389,13 +401,13 @@ impl Connection {
 
     /// Answers a request.
     pub fn reply<M: Message>(&mut self, correlation: u32, message: &M) {
-        self.answered();
+        self.answered(correlation);
         self.control(correlation, message);
     }
 
     /// Answers a request with batches, in turn with the pushes of subscriptions.
     pub fn reply_with_body<M: Message>(&mut self, correlation: u32, message: &M, body: Vec<Bytes>) {
-        self.answered();
+        self.answered(correlation);
         let limit = self.config.max_control_bytes as usize;
         let queued = self.outbound.push_lane(Lane::Reply(correlation), correlation, message, body, limit);
         queued.expect("the replies with a body have small control parts, and bodies of a few batches");
@@ -403,7 +415,7 @@ impl Connection {
 
     /// Answers a request with an error.
     pub fn fail(&mut self, correlation: u32, error: &Error) {
-        self.answered();
+        self.answered(correlation);
         self.control(correlation, error);
     }
 
@@ -455,7 +467,7 @@ impl Connection {
 
     /// Requests not yet answered.
     pub fn unanswered_count(&self) -> usize {
-        self.unanswered_count
+        self.unanswered.len()
     }
 
     /// When [`Connection::on_deadline`] wants to be called, if nothing happens before.
@@ -463,7 +475,7 @@ impl Connection {
         match self.phase {
             Phase::Ended => None,
             Phase::Open => {
-                let busy = 0 < self.subscription_count || 0 < self.unanswered_count;
+                let busy = 0 < self.subscription_count || !self.unanswered.is_empty();
                 (!busy).then(|| self.heard_ms + u64::from(self.config.idle_timeout_ms))
             }
             Phase::Preface | Phase::Hello | Phase::Authenticating => Some(self.opened_ms + self.config.auth_timeout_ms),

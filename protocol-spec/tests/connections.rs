@@ -8,7 +8,7 @@ use levada_protocol::errors::ErrorCode;
 use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::{
     AuthMethod, Authenticate, Authenticated, Credit, Deliver, Durability, Error, Fetch, Fetched, GoodbyeReason, Kind,
-    ListStreams, Position, Produce, Request, Role, ServerFrame, Streams, Unsubscribe,
+    ListStreams, Ping, Position, Produce, Request, Role, ServerFrame, Streams, Unsubscribe,
 };
 use levada_protocol::server::{self, ServerConfig, ServerEvent, ServerFault};
 use levada_protocol::{limits, messages::Message};
@@ -244,6 +244,38 @@ fn too_many_unanswered_requests_are_refused_one_by_one() {
     assert!(
         matches!(&failed[..], [ClientEvent::Failed { error, .. }] if error.code == ErrorCode::TooManyRequests.code())
     );
+}
+
+#[test]
+fn a_correlation_is_free_again_only_after_its_answer() {
+    fn frame<M: Message>(message: &M) -> bytes::BytesMut {
+        let mut frame = bytes::BytesMut::new();
+        levada_protocol::frame::encode_head(&mut frame, 2, message, 0, 1024).unwrap();
+        frame
+    }
+    let asked = || {
+        let mut pair = Pair::open();
+        assert_eq!(pair.client.request(&ListStreams {}).unwrap(), 2);
+        assert_eq!(pair.at_server().len(), 1);
+        pair
+    };
+    let say = |pair: &mut Pair, frame: &[u8]| {
+        fill(pair.server.read_buffer(), frame);
+        pair.server.on_received(0, 0);
+        pair.server.poll_event()
+    };
+    let mut pair = asked();
+    pair.server.fail(2, &Error::new(ErrorCode::Overloaded, "", vec![]));
+    let again = say(&mut pair, &frame(&ListStreams {}));
+    assert!(matches!(again, Ok(Some(ServerEvent::Request { correlation: 2, .. }))));
+    for second in [frame(&ListStreams {}), frame(&Ping {})] {
+        let mut pair = asked();
+        assert!(matches!(say(&mut pair, &second), Err(ServerFault::Order { .. })));
+        assert!(matches!(say(&mut pair, &second), Ok(None)), "nothing is heard after a broken rule");
+        let answer = take(|slices| pair.server.slices(slices), usize::MAX);
+        assert_eq!(answer[4..6], Kind::Error.code().to_le_bytes());
+        assert_eq!(answer[8..12], [0; 4], "the whole connection is told, not one request");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use broker_world::*;
 use levada_protocol::batch::{Codec, SealOptions};
 use levada_protocol::client::{ClientConfig, ClientEvent};
 use levada_protocol::messages::*;
+use levada_storage::crash::Survival;
 use tokio::time::timeout;
 
 const PLENTY: u64 = 1 << 30;
@@ -268,18 +269,72 @@ fn purged_messages_are_out_of_range() {
 }
 
 #[test]
-fn an_epoch_the_log_has_left_behind_is_told_where_it_diverged() {
+fn an_offset_that_was_lost_and_given_again_is_never_taken_for_the_first() {
+    scenario(async {
+        let world = World::new().await;
+        let topic = world.topic_with(memory_topic()).await;
+        let mut client = world.client().await;
+        client.produce(topic, 0, &["a", "b"]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        client.produce(topic, 0, &["c", "d"]).await.unwrap();
+        let (head, texts) = client.fetch(from_start(topic, 0)).await.unwrap();
+        assert_eq!(texts, ["a", "b", "c", "d"]);
+        let read_under = Some(head.leader_epoch);
+
+        // The power fails before c and d are on disk.
+        let world = World::on(world.disk.crash_with(Survival::SyncedOnly, 0), WorldOptions::default()).await;
+        assert_eq!(world.topic_with(memory_topic()).await, topic);
+        let mut client = world.client().await;
+        let told = |error: &Error| (code(error), detail(&error.details, "divergence_offset"));
+        let lost = ("LOG_TRUNCATED", Some("2".to_owned()));
+        let at = |offset, epoch| Fetch { position: Position::offset(offset), epoch, ..from_start(topic, 0) };
+        assert_eq!(told(&client.fetch(at(4, read_under)).await.unwrap_err()), lost, "nothing is there yet");
+        let ack = client.produce(topic, 0, &["x", "y", "z"]).await.unwrap();
+        assert_eq!(ack.base_offset, 2, "c's offset is x's now");
+        assert_ne!(Some(ack.leader_epoch), read_under);
+        for offset in [3, 4] {
+            assert_eq!(told(&client.fetch(at(offset, read_under)).await.unwrap_err()), lost, "as y or z");
+            let (subscription, position) = (u32::try_from(offset).unwrap(), Position::offset(offset));
+            let (epoch, credit_bytes) = (read_under, PLENTY);
+            let subscribe = Subscribe { subscription, topic_id: topic, partition: 0, position, epoch, credit_bytes };
+            assert_eq!(told(&client.call(&subscribe).await.unwrap_err()), lost, "as y or z");
+        }
+        assert_eq!(client.fetch(at(2, read_under)).await.unwrap().1, ["x", "y", "z"], "b was not lost");
+        assert_eq!(client.fetch(at(4, Some(ack.leader_epoch))).await.unwrap().1, ["z"]);
+    });
+}
+
+#[test]
+fn a_batch_that_rots_on_disk_is_named_and_never_served() {
     scenario(async {
         let world = World::new().await;
         let topic = world.topic(1).await;
         let mut client = world.client().await;
-        client.produce(topic, 0, &["a"]).await.unwrap();
-        let lost = Fetch { position: Position::offset(5), epoch: Some(0), ..from_start(topic, 0) };
-        let error = client.fetch(lost).await.unwrap_err();
-        assert!(["LOG_TRUNCATED", "OFFSET_OUT_OF_RANGE"].contains(&code(&error)), "{error:?}");
-        let (head, _) = client.fetch(from_start(topic, 0)).await.unwrap();
-        let same = Fetch { position: Position::offset(1), epoch: Some(head.leader_epoch), ..from_start(topic, 0) };
-        assert_eq!(client.fetch(same).await.unwrap().1.len(), 0);
+        for text in ["sound", "rotten", "sound again"] {
+            client.produce(topic, 0, &[text]).await.unwrap();
+        }
+        world.shards[0].close().await;
+        let disk = world.disk.crash_now(0);
+        rot(&disk, topic, 0, b"rotten");
+
+        let world = World::on(disk, WorldOptions::default()).await;
+        assert_eq!(world.topic(1).await, topic);
+        let mut client = world.client().await;
+        let range = (Some("1".to_owned()), Some("2".to_owned()));
+        let named = |details: &[Detail]| (detail(details, "first_offset"), detail(details, "next_offset"));
+        let at = |offset| Fetch { position: Position::offset(offset), ..from_start(topic, 0) };
+        assert_eq!(client.fetch(at(0)).await.unwrap().1, ["sound"]);
+        let error = client.fetch(at(1)).await.unwrap_err();
+        assert_eq!(code(&error), "CORRUPT_BATCH");
+        assert_eq!(named(&error.details), range);
+        assert_eq!(client.fetch(at(2)).await.unwrap().1, ["sound again"]);
+        client.subscribe(1, (topic, 0), Position::EARLIEST, PLENTY).await.unwrap();
+        assert_eq!(client.delivery().await.texts(), ["sound"]);
+        let end = client.ended().await;
+        assert_eq!(end.code, levada_protocol::ErrorCode::CorruptBatch.code());
+        assert_eq!(named(&end.details), range);
+        client.subscribe(2, (topic, 0), Position::offset(2), PLENTY).await.unwrap();
+        assert_eq!(client.delivery().await.texts(), ["sound again"]);
     });
 }
 

@@ -281,7 +281,7 @@ fn a_session_does_what_its_role_may_and_ends_by_revocation_with_its_last_answer(
         let password = Some(Bytes::from_static(b"another secret"));
         let asked = client.machine.request(&AlterUser { user: "u".into(), password, role: None }).unwrap();
         client.flush().await;
-        let Some(AdminMessage::Request { reply, .. }) = world.admin.borrow_mut().recv().await else {
+        let Some(AdminMessage::Request { reply, .. }) = world.admin_request().await else {
             panic!("administration ended");
         };
         // The change is installed everywhere before it is answered.

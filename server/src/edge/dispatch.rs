@@ -30,7 +30,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             ServerEvent::Authenticate { correlation, request } => self.authenticate(correlation, request),
             ServerEvent::Request { correlation, request, body } => {
-                if let Err(failure) = self.on_request(correlation, request, body) {
+                // A notice has no answer, whatever becomes of it.
+                if let Err(failure) = self.on_request(correlation, request, body)
+                    && correlation != 0
+                {
                     self.fail(correlation, &failure);
                 }
             }
@@ -101,9 +104,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             self.abroad_bytes += body_bytes;
             Producing::abroad(body_bytes, self.inbound.take())
         };
-        if let Some(confused) = self.producing.insert(correlation, producing) {
-            self.abroad_bytes -= confused.abroad_bytes;
-        }
+        let earlier = self.producing.insert(correlation, producing);
+        debug_assert!(earlier.is_none(), "the machine refuses a correlation that is unanswered");
         Ok(())
     }
 

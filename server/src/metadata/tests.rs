@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use crate::metadata::event::*;
 use crate::metadata::model::{Compression, Role, TopicOptions};
-use crate::metadata::{Layout, MetadataStore, State, directories};
+use crate::metadata::store::FORMAT_LEVEL;
+use crate::metadata::{Layout, MetadataError, MetadataStore, State, directories};
 
 fn name() -> impl Strategy<Value = String> {
     "[a-c][a-z0-9._-]{0,4}"
@@ -285,4 +286,22 @@ async fn unknown_directories_are_moved_aside_and_deleted_topics_removed() {
     assert_eq!(names(layout.topics_dir()).await, ["2"]);
     assert_eq!(names(layout.quarantine_dir()).await, ["01", "3", "junk"]);
     assert_eq!(names(layout.topic_dir(2)).await, ["0"]);
+}
+
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn a_directory_of_a_newer_server_is_refused() {
+    let disk = CrashDisk::new(5, CrashOptions::default());
+    disk.create_dir_all(&Layout.metadata_dir()).await.unwrap();
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let storage = storage(&disk, Layout).await;
+            let mut store = MetadataStore::open(&storage, Layout).await.unwrap();
+            let format_level = FORMAT_LEVEL + 1;
+            let born = ClusterBorn { cluster_id: 7, node_id: 1, format_level, at_us: 0 };
+            store.commit(&[born.into()]).await.unwrap();
+            store.close().await;
+            let refused = MetadataStore::open(&storage, Layout).await.unwrap_err();
+            assert!(matches!(refused, MetadataError::TooNew { found } if found == format_level), "{refused}");
+        })
+        .await;
 }

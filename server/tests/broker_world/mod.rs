@@ -116,7 +116,7 @@ pub(crate) struct World {
     pub(crate) edges: Vec<Rc<Edge>>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) auth: RefCell<Option<mpsc::Receiver<AuthMessage>>>,
-    pub(crate) admin: RefCell<mpsc::Receiver<AdminMessage>>,
+    admin: tokio::sync::Mutex<mpsc::Receiver<AdminMessage>>,
     state: RefCell<State>,
     version: Cell<u64>,
     next_id: Cell<u32>,
@@ -194,7 +194,7 @@ impl World {
             edges,
             connections,
             auth: RefCell::new(Some(auth)),
-            admin: RefCell::new(admin),
+            admin: tokio::sync::Mutex::new(admin),
             state: RefCell::new(state),
             version: Cell::new(1),
             next_id: Cell::new(1),
@@ -236,6 +236,11 @@ impl World {
 
     pub(crate) async fn delete_topic(&self, topic_id: u32) {
         self.happen(TopicDeleted { topic_id }).await;
+    }
+
+    /// The next request to the control thread, which the scenario plays.
+    pub(crate) async fn admin_request(&self) -> Option<AdminMessage> {
+        self.admin.lock().await.recv().await
     }
 
     /// A partition of the topic that lives on the core.
@@ -528,4 +533,17 @@ pub(crate) fn from_start(topic_id: u32, partition: u32) -> Fetch {
 /// Name of the error's code.
 pub(crate) fn code(error: &Error) -> &'static str {
     levada_protocol::ErrorCode::from_code(error.code).map_or("?", |code| code.name())
+}
+
+/// A detail of an error.
+pub(crate) fn detail(details: &[Detail], name: &str) -> Option<String> {
+    details.iter().find(|detail| detail.name == name).map(|detail| detail.value.clone())
+}
+
+/// Flips a bit of the first place in a partition's first segment that holds `bytes`.
+pub(crate) fn rot(disk: &CrashDisk, topic_id: u32, partition: u32, bytes: &[u8]) {
+    let segment = Layout.partition_dir(topic_id, partition).join("0000000001.seg");
+    let content = disk.contents(&segment).expect("the segment is there");
+    let at = content.windows(bytes.len()).position(|window| window == bytes).expect("the segment holds it");
+    disk.flip_bit(&segment, at as u64, 0).expect("the segment holds it");
 }

@@ -2,6 +2,14 @@
 //! needed: one pass over the sends and one over the reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use levada::Durability;
+use tokio::time::Instant;
+
+/// Longest time before a power cut in which a topic with durability memory may lose what it acknowledged: the flush
+/// interval, and what a slow or full disk may add to it.
+const LOSS_WINDOW: Duration = Duration::from_secs(3);
 
 /// What became of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +17,7 @@ pub(crate) enum Outcome {
     /// No answer yet, or one that leaves it open.
     Unknown,
     /// Acknowledged with this offset (absent: appended earlier, too long ago to tell) at this moment.
-    Acked { offset: Option<u64>, at: u64 },
+    Acked { offset: Option<u64>, at: u64, time: Instant },
     /// Definitely not appended.
     Failed,
 }
@@ -39,6 +47,8 @@ pub(crate) struct History {
     moment: u64,
     pub(crate) sends: Vec<Send>,
     pub(crate) reads: Vec<Read>,
+    /// Power cuts.
+    crashes: Vec<(u64, Instant)>,
     /// Things that must not happen, noticed while they did.
     pub(crate) noticed: Vec<String>,
 }
@@ -61,7 +71,12 @@ impl History {
         if self.sends[send].partition != partition {
             self.noticed.push(format!("{} went to partition {partition}", self.sends[send].value));
         }
-        self.sends[send].outcome = Outcome::Acked { offset, at };
+        self.sends[send].outcome = Outcome::Acked { offset, at, time: Instant::now() };
+    }
+
+    pub(crate) fn crashed(&mut self) {
+        let at = self.tick();
+        self.crashes.push((at, Instant::now()));
     }
 
     pub(crate) fn failed(&mut self, send: usize) {
@@ -80,16 +95,23 @@ impl History {
 /// The whole log as read after everything: per partition, values by offset from 0 on.
 pub(crate) type FinalLog = BTreeMap<u32, Vec<(u64, String)>>;
 
-/// Every rule the history breaks.
-pub(crate) fn check(history: &History, log: &FinalLog) -> Vec<String> {
+/// Every rule of the durability that the history breaks.
+pub(crate) fn check(history: &History, log: &FinalLog, durability: Durability) -> Vec<String> {
     let mut broken = history.noticed.clone();
     let places = places(log, &mut broken);
     check_sends(history, &places, &mut broken);
     check_real_time(history, &places, &mut broken);
     check_producer_order(history, &places, &mut broken);
-    check_reads(history, log, &mut broken);
+    if durability == Durability::Memory {
+        check_losses(history, &places, &mut broken);
+        check_reads_of_memory(history, &places, &mut broken);
+    } else {
+        check_nothing_lost(history, &places, &mut broken);
+        check_reads(history, log, &mut broken);
+    }
     let sent: BTreeSet<&str> = history.sends.iter().map(|send| send.value.as_str()).collect();
-    for value in places.keys().filter(|value| !sent.contains(*value)) {
+    let seen = places.keys().copied().chain(history.reads.iter().map(|read| read.value.as_str()));
+    for value in seen.filter(|value| !sent.contains(value)).collect::<BTreeSet<_>>() {
         broken.push(format!("{value} is in the log and was never sent"));
     }
     broken
@@ -113,12 +135,11 @@ fn places<'a>(log: &'a FinalLog, broken: &mut Vec<String>) -> Places<'a> {
     places
 }
 
-/// Acknowledged exactly once and where the receipt says, failed never.
+/// Acknowledged where the receipt says, failed never.
 fn check_sends(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
     for send in &history.sends {
         let found = places.get(send.value.as_str());
         match (send.outcome, found) {
-            (Outcome::Acked { .. }, None) => broken.push(format!("{} was acknowledged and is lost", send.value)),
             (Outcome::Acked { offset: Some(offset), .. }, Some(place)) if *place != (send.partition, offset) => {
                 let receipt = (send.partition, offset);
                 broken.push(format!("{} is at {place:?}, its receipt says {receipt:?}", send.value));
@@ -126,6 +147,46 @@ fn check_sends(history: &History, places: &Places<'_>, broken: &mut Vec<String>)
             (Outcome::Failed, Some(place)) => {
                 broken.push(format!("{} failed for certain and is at {place:?}", send.value));
             }
+            _ => {}
+        }
+    }
+}
+
+/// On disk means there whatever happens.
+fn check_nothing_lost(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
+    for send in &history.sends {
+        if matches!(send.outcome, Outcome::Acked { .. }) && !places.contains_key(send.value.as_str()) {
+            broken.push(format!("{} was acknowledged and is lost", send.value));
+        }
+    }
+}
+
+/// In memory means that only a power cut soon after loses it, and that of what one life of the server acknowledged an end
+/// is lost, never a part with something behind it kept.
+fn check_losses(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
+    // By life, partition and offset: what was acknowledged, and whether it is kept.
+    let mut acknowledged: BTreeMap<(usize, u32, u64), (&str, bool)> = BTreeMap::new();
+    for send in &history.sends {
+        let Outcome::Acked { offset, at, time } = send.outcome else { continue };
+        let is_kept = places.contains_key(send.value.as_str());
+        let life = history.crashes.iter().filter(|(moment, _)| *moment < at).count();
+        // At the very moment of a power cut, who noted what first says nothing.
+        let mut cuts = history.crashes.iter().filter(|(_, cut)| time <= *cut);
+        let is_excused = cuts.any(|(_, cut)| cut.duration_since(time) <= LOSS_WINDOW);
+        let is_clear = history.crashes.iter().all(|(_, cut)| *cut != time);
+        if !is_kept && !is_excused {
+            broken.push(format!("{} was acknowledged long before a power cut and is lost", send.value));
+        }
+        if let Some(offset) = offset.filter(|_| is_clear) {
+            acknowledged.insert((life, send.partition, offset), (&send.value, is_kept));
+        }
+    }
+    let mut lost: Option<(usize, u32, &str)> = None;
+    for ((life, partition, _), (value, is_kept)) in acknowledged {
+        lost = lost.filter(|lost| (lost.0, lost.1) == (life, partition));
+        match lost {
+            Some((.., lost)) if is_kept => broken.push(format!("{lost} is lost and {value} behind it is kept")),
+            None if !is_kept => lost = Some((life, partition, value)),
             _ => {}
         }
     }
@@ -186,6 +247,34 @@ fn check_reads(history: &History, log: &FinalLog, broken: &mut Vec<String>) {
     }
 }
 
+/// Each consumer sees a contiguous, growing range of one log: behind something that was lost it reads nothing that was
+/// kept, because it is told of the loss before.
+fn check_reads_of_memory(history: &History, places: &Places<'_>, broken: &mut Vec<String>) {
+    let mut last: BTreeMap<(u64, u32), &Read> = BTreeMap::new();
+    let mut lost: BTreeMap<(u64, u32), &str> = BTreeMap::new();
+    let failed = history.sends.iter().filter(|send| send.outcome == Outcome::Failed);
+    let failed: BTreeSet<&str> = failed.map(|send| send.value.as_str()).collect();
+    for read in &history.reads {
+        let Read { session, partition, offset, value } = read;
+        if failed.contains(value.as_str()) {
+            broken.push(format!("{value} failed for certain and was read at {offset}"));
+        }
+        if let Some(earlier) = last.insert((*session, *partition), read).filter(|last| last.offset + 1 != *offset) {
+            broken.push(format!("consumer {session} read {offset} after {}", earlier.offset));
+        }
+        match (places.get(value.as_str()), lost.get(&(*session, *partition))) {
+            (Some(place), Some(lost)) if *place == (*partition, *offset) => {
+                broken.push(format!("consumer {session} read {value} behind {lost}, which is lost"));
+            }
+            (Some(place), None) if *place == (*partition, *offset) => {}
+            // Lost, and perhaps appended again: what is read in memory need not be acknowledged yet.
+            _ => {
+                lost.entry((*session, *partition)).or_insert(value);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,8 +297,10 @@ mod tests {
 
     #[test]
     fn a_right_history_passes_with_or_without_what_is_unknown() {
-        assert_eq!(check(&history(), &log(&["a", "b"])), Vec::<String>::new());
-        assert_eq!(check(&history(), &log(&["a", "b", "c"])), Vec::<String>::new());
+        for durability in [Durability::Disk, Durability::Memory] {
+            assert_eq!(check(&history(), &log(&["a", "b"]), durability), Vec::<String>::new());
+            assert_eq!(check(&history(), &log(&["a", "b", "c"]), durability), Vec::<String>::new());
+        }
     }
 
     #[test]
@@ -217,7 +308,7 @@ mod tests {
         let broken = |change: fn(&mut History), values: &[&str], word: &str| {
             let mut history = history();
             change(&mut history);
-            let found = check(&history, &log(values));
+            let found = check(&history, &log(values), Durability::Disk);
             assert!(found.iter().any(|text| text.contains(word)), "{word}: {found:?}");
         };
         broken(|_| {}, &["a"], "b was acknowledged and is lost");
@@ -239,6 +330,53 @@ mod tests {
             "where 1 was due",
         );
         let gap = FinalLog::from([(0, vec![(0, "a".to_owned()), (2, "b".to_owned())])]);
-        assert!(check(&history(), &gap).iter().any(|text| text.contains("where 1 is due")));
+        assert!(check(&history(), &gap, Durability::Disk).iter().any(|text| text.contains("where 1 is due")));
+    }
+
+    #[test]
+    fn memory_may_lose_an_end_by_a_power_cut_and_nothing_else() {
+        let found = |change: fn(&mut History), values: &[&str]| {
+            let mut history = history();
+            change(&mut history);
+            check(&history, &log(values), Durability::Memory)
+        };
+        assert_eq!(found(History::crashed, &["a"]), Vec::<String>::new());
+        let read_lost = |history: &mut History| {
+            history.read(1, 0, 0, "a".into());
+            history.read(1, 0, 1, "b".into());
+            history.crashed();
+            history.invoke(2, 0, "d".into());
+        };
+        assert_eq!(found(read_lost, &["a", "d"]), Vec::<String>::new());
+        let sent_again = |history: &mut History| {
+            history.read(1, 0, 2, "c".into());
+            history.crashed();
+        };
+        assert_eq!(found(sent_again, &["a", "c"]), Vec::<String>::new());
+        let broken = |change: fn(&mut History), values: &[&str], word: &str| {
+            let found = found(change, values);
+            assert!(found.iter().any(|text| text.contains(word)), "{word}: {found:?}");
+        };
+        broken(|_| {}, &["a"], "b was acknowledged long before");
+        broken(History::crashed, &["b"], "a is lost and b behind it is kept");
+        broken(|history| history.read(1, 0, 2, "x".into()), &["a", "b"], "x is in the log and was never sent");
+        let silently = |history: &mut History| {
+            history.read(1, 0, 1, "b".into());
+            history.crashed();
+            history.invoke(2, 0, "d".into());
+            history.invoke(2, 0, "e".into());
+            history.read(1, 0, 2, "e".into());
+        };
+        broken(silently, &["a", "d", "e"], "read e behind b, which is lost");
+        let skipping = |history: &mut History| {
+            history.read(1, 0, 0, "a".into());
+            history.read(1, 0, 2, "c".into());
+        };
+        broken(skipping, &["a", "b", "c"], "read 2 after 0");
+        let failed = |history: &mut History| {
+            history.failed(2);
+            history.read(1, 0, 2, "c".into());
+        };
+        broken(failed, &["a", "b"], "c failed for certain and was read");
     }
 }

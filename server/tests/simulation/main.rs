@@ -70,8 +70,10 @@ fn no_seed_breaks_a_promise() {
     // The runs must be worth something: work was done and there was trouble.
     let acked: usize = verdicts.iter().map(|(_, verdict)| verdict.acked_count).sum();
     let crashes: u64 = verdicts.iter().map(|(_, verdict)| verdict.crash_count).sum();
-    eprintln!("{count} seeds, {acked} acknowledged messages, {crashes} power cuts");
+    let truncated: u64 = verdicts.iter().map(|(_, verdict)| verdict.truncated_count).sum();
+    eprintln!("{count} seeds, {acked} acknowledged messages, {crashes} power cuts, {truncated} losses told");
     assert!(count < 20 || (20 * count <= acked as u64 && count <= crashes), "{acked} acknowledged, {crashes} crashes");
+    assert!(count < 200 || 0 < truncated, "no consumer of a topic with durability memory was told of a loss");
 }
 
 #[test]

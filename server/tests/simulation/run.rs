@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::history::check;
 use crate::workload::{administer, consume, create_topic, produce, read_all};
-use crate::world::{CAPACITY_BYTES, KnownTopics, World};
+use crate::world::{CAPACITY_BYTES, Feed, KnownTopics, World};
 
 /// Virtual time after which a run that has not ended is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1800);
@@ -25,6 +25,7 @@ pub(crate) struct Verdict {
     pub(crate) fingerprint: (u64, u64),
     pub(crate) acked_count: usize,
     pub(crate) crash_count: u64,
+    pub(crate) truncated_count: u64,
 }
 
 /// Runs a seed to its end.
@@ -43,8 +44,9 @@ pub(crate) fn run(seed: u64, defects: Defects) -> Verdict {
         Verdict {
             broken: outcome.broken,
             fingerprint: world.trace.fingerprint(),
-            acked_count: world.history.borrow().acked_count(),
+            acked_count: world.feeds.iter().map(|feed| feed.history.borrow().acked_count()).sum(),
             crash_count: outcome.crash_count,
+            truncated_count: world.feeds.iter().map(|feed| feed.truncated_count.get()).sum(),
         }
     });
     // What is left of the clients is dropped here, on this thread, before the next seed.
@@ -62,27 +64,24 @@ struct Outcome {
 async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome: &mut Outcome) -> Result<(), String> {
     outcome.phase = "starting";
     world.start().await?;
-    create_topic(world).await;
-
     let known = KnownTopics::default();
-    let mut work = JoinSet::new();
-    let producer_count = world.random.borrow_mut().below(2..4);
-    for name in 0..producer_count {
-        let (message_count, random) = {
-            let mut random = world.random.borrow_mut();
-            (random.below(15..40), random.fork())
-        };
-        work.spawn_local(produce(Rc::clone(world), name, message_count, random));
+    let (mut work, mut consumers, mut stop_consumers) = (JoinSet::new(), JoinSet::new(), Vec::new());
+    for feed in &world.feeds {
+        create_topic(world, feed).await;
+        let producer_count = world.random.borrow_mut().below(1..4);
+        for name in 0..producer_count {
+            let (message_count, random) = {
+                let mut random = world.random.borrow_mut();
+                (random.below(15..40), random.fork())
+            };
+            work.spawn_local(produce(Rc::clone(world), Rc::clone(feed), name, message_count, random));
+        }
+        let (stop, stopped) = oneshot::channel();
+        stop_consumers.push(stop);
+        consumers.spawn_local(consume(Rc::clone(world), Rc::clone(feed), stopped));
     }
     let random = world.random.borrow_mut().fork();
     work.spawn_local(administer(Rc::clone(world), Rc::clone(&known), random));
-    let mut consumers = JoinSet::new();
-    let mut stop_consumers = Vec::new();
-    for _ in 0..2 {
-        let (stop, stopped) = oneshot::channel();
-        stop_consumers.push(stop);
-        consumers.spawn_local(consume(Rc::clone(world), stopped));
-    }
 
     outcome.phase = "in trouble";
     let troubles = world.random.borrow_mut().below(3..8);
@@ -115,18 +114,21 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
     outcome.phase = "reading everything";
     world.cut_power().await;
     crash_and_start(world, outcome, &mut told).await?;
-    let log = read_everything(world).await?;
-    outcome.broken.extend(check(&world.history.borrow(), &log));
+    for feed in &world.feeds {
+        let log = read_everything(world, feed).await?;
+        let broken = check(&feed.history.borrow(), &log, feed.durability);
+        outcome.broken.extend(broken.into_iter().map(|text| format!("{}: {text}", feed.topic)));
+    }
     check_topics(world, &known, outcome).await;
     outcome.phase = "stopping";
     world.stop().await
 }
 
-async fn read_everything(world: &Rc<World>) -> Result<crate::history::FinalLog, String> {
+async fn read_everything(world: &Rc<World>, feed: &Feed) -> Result<crate::history::FinalLog, String> {
     let mut last = String::new();
     for _ in 0..20 {
         let options = world.options(Credentials::token(world.root_token()));
-        match tokio::time::timeout(Duration::from_secs(60), read_all(options)).await {
+        match tokio::time::timeout(Duration::from_secs(60), read_all(feed, options)).await {
             Ok(Ok(log)) => return Ok(log),
             Ok(Err(error)) => last = error.to_string(),
             Err(_) => last = "no end in 60 s".into(),

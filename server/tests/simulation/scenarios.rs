@@ -3,8 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use levada::{Client, Credentials, DeleteTopics, Error, ProducerOptions, Role, TopicChanges, topic_options};
+use levada::{
+    Client, ConsumerOptions, Credentials, DeleteTopics, Error, OnCorrupt, Position, ProducerOptions, Role,
+    TopicChanges, topic_options,
+};
 use levada_server::config::Defects;
+use levada_server::metadata::Layout;
 use tokio::task::LocalSet;
 
 use crate::world::World;
@@ -198,5 +202,38 @@ fn metadata_survives_a_restart_and_ids_are_not_reused() {
         let status = admin.status().await.unwrap();
         assert_eq!((status.stream_count, status.topic_count, status.partition_count), (1, 2, 4));
         assert_eq!(status.disk_backend, "simulated");
+    });
+}
+
+#[test]
+fn a_batch_that_rots_on_disk_stops_a_consumer_or_is_stepped_over() {
+    scenario(|world| async move {
+        let client = world.client().await;
+        let topic = client.admin().create_topic("s/t", topic_options(1)).await.unwrap();
+        let producer = client.producer("s/t", ProducerOptions::new()).await.unwrap();
+        for text in ["sound", "rotten", "sound again"] {
+            producer.send(text).await.unwrap();
+        }
+        client.close(Duration::from_secs(1)).await.unwrap();
+        world.stop().await.unwrap();
+        let segment = Layout.partition_dir(topic.topic_id, 0).join("0000000001.seg");
+        let content = world.disk().contents(&segment).unwrap();
+        let at = content.windows(6).position(|window| window == b"rotten").unwrap();
+        world.disk().flip_bit(&segment, at as u64, 0).unwrap();
+        world.start().await.unwrap();
+
+        let client = world.client().await;
+        let options = ConsumerOptions::new("s/t").from(Position::EARLIEST).until_end();
+        let stopping = client.consumer(options.clone()).await.unwrap();
+        assert_eq!(stopping.receive().await.unwrap().unwrap().payload.as_deref(), Some(&b"sound"[..]));
+        let error = stopping.receive().await.unwrap_err();
+        let named = (error.detail("first_offset"), error.detail("next_offset"));
+        assert_eq!((error.name(), named), ("CORRUPT_BATCH", (Some("1"), Some("2"))));
+        let skipping = client.consumer(options.on_corrupt(OnCorrupt::Skip)).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(message) = skipping.receive().await.unwrap() {
+            read.push((message.offset, message.payload.unwrap().to_vec()));
+        }
+        assert_eq!(read, [(0, b"sound".to_vec()), (2, b"sound again".to_vec())]);
     });
 }

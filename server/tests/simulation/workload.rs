@@ -5,22 +5,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use levada::{
-    ClientOptions, Consumer, ConsumerOptions, ErrorCode, Message, Position, Producer, ProducerOptions, topic_options,
+    ClientOptions, Consumer, ConsumerOptions, Durability, ErrorCode, Message, Position, Producer, ProducerOptions,
+    Receipt, TopicOptions, topic_options,
 };
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::history::FinalLog;
 use crate::random::Seeded;
-use crate::world::{KnownTopics, World};
+use crate::world::{Feed, KnownTopics, World};
 
-pub(crate) const TOPIC: &str = "sim/events";
 pub(crate) const PARTITIONS: u32 = 3;
 
-/// Creates the topic, whatever happens meanwhile.
-pub(crate) async fn create_topic(world: &World) {
+/// Creates the feed's topic, whatever happens meanwhile.
+pub(crate) async fn create_topic(world: &World, feed: &Feed) {
     let client = world.client().await;
+    let options = TopicOptions { durability: feed.durability, ..topic_options(PARTITIONS) };
     loop {
-        match client.admin().create_topic(TOPIC, topic_options(PARTITIONS)).await {
+        match client.admin().create_topic(feed.topic, options.clone()).await {
             Ok(_) => return,
             Err(error) if error.is(ErrorCode::AlreadyExists) => return,
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -28,14 +30,14 @@ pub(crate) async fn create_topic(world: &World) {
     }
 }
 
-async fn new_producer(world: &World, random: &mut Seeded) -> Producer {
+async fn new_producer(world: &World, feed: &Feed, random: &mut Seeded) -> Producer {
     loop {
         let client = world.client().await;
         let options = ProducerOptions::new()
             .batch_messages(usize::try_from(random.below(1..6)).unwrap_or(1))
             .max_in_flight(usize::try_from(random.below(1..6)).unwrap_or(1))
             .delivery_timeout(Duration::from_secs(random.below(5..60)));
-        match client.producer(TOPIC, options).await {
+        match client.producer(feed.topic, options).await {
             Ok(producer) => return producer,
             Err(error) => {
                 world.trace.event(error.name(), 0, 0);
@@ -46,44 +48,33 @@ async fn new_producer(world: &World, random: &mut Seeded) -> Producer {
 }
 
 /// Sends `message_count` messages in bursts. Ends when the fate of each is as clear as it will be.
-pub(crate) async fn produce(world: Rc<World>, name: u64, message_count: u64, mut random: Seeded) {
-    let mut producer = new_producer(&world, &mut random).await;
+pub(crate) async fn produce(world: Rc<World>, feed: Rc<Feed>, name: u64, message_count: u64, mut random: Seeded) {
+    let mut producer = new_producer(&world, &feed, &mut random).await;
     let mut session = world.session();
     let mut sent = 0;
     while sent < message_count {
-        let mut burst = Vec::new();
+        // Each outcome is written down when it is known, not in the order of sending.
+        let mut burst = JoinSet::new();
         for _ in 0..random.below(1..9).min(message_count - sent) {
             let partition = u32::try_from(random.below(0..u64::from(PARTITIONS))).unwrap_or(0);
             let value = format!("p{name}-{sent}");
             let padding = usize::try_from(random.below(0..2000)).unwrap_or(0);
             let payload = format!("{value} {:padding$}", "");
-            let number = world.history.borrow_mut().invoke(session, partition, value);
+            let number = feed.history.borrow_mut().invoke(session, partition, value);
             sent += 1;
             match producer.enqueue(Message::new(payload).partition(partition)).await {
-                Ok(delivery) => burst.push((number, delivery)),
+                Ok(delivery) => {
+                    let (world, feed) = (Rc::clone(&world), Rc::clone(&feed));
+                    burst.spawn_local(async move { note(&world, &feed, number, delivery.await) });
+                }
                 Err(error) if error.maybe_applied() => {}
-                Err(_) => world.history.borrow_mut().failed(number),
+                Err(_) => feed.history.borrow_mut().failed(number),
             }
         }
-        let mut is_broken = false;
-        for (number, delivery) in burst {
-            match delivery.await {
-                Ok(receipt) => {
-                    world.trace.event("acked", number as u64, receipt.offset.unwrap_or(u64::MAX));
-                    world.history.borrow_mut().acked(number, receipt.partition, receipt.offset);
-                }
-                Err(error) => {
-                    world.trace.event(error.name(), number as u64, 0);
-                    is_broken = true;
-                    if !error.maybe_applied() {
-                        world.history.borrow_mut().failed(number);
-                    }
-                }
-            }
-        }
+        let is_broken = burst.join_all().await.contains(&false);
         if is_broken {
             let _closed = producer.close(Duration::from_secs(1)).await;
-            producer = new_producer(&world, &mut random).await;
+            producer = new_producer(&world, &feed, &mut random).await;
             session = world.session();
         }
         tokio::time::sleep(random.millis(0..60)).await;
@@ -91,15 +82,39 @@ pub(crate) async fn produce(world: Rc<World>, name: u64, message_count: u64, mut
     let _closed = producer.close(Duration::from_secs(5)).await;
 }
 
-/// Follows the topic from the start until told to stop; what it reads is written down.
-pub(crate) async fn consume(world: Rc<World>, mut stop: oneshot::Receiver<()>) {
+/// Writes down what became of a message; whether it was acknowledged.
+fn note(world: &World, feed: &Feed, number: usize, outcome: levada::Result<Receipt>) -> bool {
+    let mut history = feed.history.borrow_mut();
+    match &outcome {
+        Ok(receipt) => {
+            world.trace.event("acked", number as u64, receipt.offset.unwrap_or(u64::MAX));
+            history.acked(number, receipt.partition, receipt.offset);
+        }
+        Err(error) => {
+            world.trace.event(error.name(), number as u64, 0);
+            if !error.maybe_applied() {
+                history.failed(number);
+            }
+        }
+    }
+    outcome.is_ok()
+}
+
+/// Follows the topic from the start until told to stop; what it reads is written down. An application that goes on by offset
+/// alone, as this one does when it makes a new consumer, cannot be told of losses: it is a new reader then, unless nothing is
+/// ever lost.
+pub(crate) async fn consume(world: Rc<World>, feed: Rc<Feed>, mut stop: oneshot::Receiver<()>) {
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
-    let session = world.session();
+    let mut session = world.session();
     loop {
+        if feed.durability == Durability::Memory {
+            next.clear();
+            session = world.session();
+        }
         let consumer = tokio::select! {
             biased;
             _ = &mut stop => return,
-            consumer = new_consumer(&world, &next) => consumer,
+            consumer = new_consumer(&world, &feed, &next) => consumer,
         };
         loop {
             let received = tokio::select! {
@@ -113,14 +128,18 @@ pub(crate) async fn consume(world: Rc<World>, mut stop: oneshot::Receiver<()>) {
                         let value = value_of(message.payload.as_deref());
                         world.trace.event("read", u64::from(message.partition), message.offset);
                         next.insert(message.partition, message.offset + 1);
-                        world.history.borrow_mut().read(session, message.partition, message.offset, value);
+                        feed.history.borrow_mut().read(session, message.partition, message.offset, value);
                     }
                 }
                 Err(error) => {
                     world.trace.event(error.name(), 0, 0);
-                    // Nothing that a consumer can see on a topic with durability disk is ever taken back.
-                    if matches!(error.code(), Some(ErrorCode::LogTruncated | ErrorCode::OffsetOutOfRange)) {
-                        world.history.borrow_mut().noticed.push(format!("a consumer met {error}"));
+                    let is_told = error.is(ErrorCode::LogTruncated);
+                    feed.truncated_count.set(feed.truncated_count.get() + u64::from(is_told));
+                    // Nothing that a consumer can see on a topic with durability disk is ever taken back; from one with
+                    // durability memory, nothing without the word for it.
+                    let is_allowed = is_told && feed.durability == Durability::Memory;
+                    if (is_told || error.is(ErrorCode::OffsetOutOfRange)) && !is_allowed {
+                        feed.history.borrow_mut().noticed.push(format!("a consumer met {error}"));
                         return;
                     }
                     break;
@@ -130,9 +149,9 @@ pub(crate) async fn consume(world: Rc<World>, mut stop: oneshot::Receiver<()>) {
     }
 }
 
-async fn new_consumer(world: &World, next: &BTreeMap<u32, u64>) -> Consumer {
+async fn new_consumer(world: &World, feed: &Feed, next: &BTreeMap<u32, u64>) -> Consumer {
     let client = world.client().await;
-    let mut options = ConsumerOptions::new(TOPIC).partitions(0..PARTITIONS).from(Position::EARLIEST);
+    let mut options = ConsumerOptions::new(feed.topic).partitions(0..PARTITIONS).from(Position::EARLIEST);
     for (partition, offset) in next {
         options = options.partition_from(*partition, Position::offset(*offset));
     }
@@ -172,9 +191,10 @@ pub(crate) async fn administer(world: Rc<World>, known: KnownTopics, mut random:
 }
 
 /// Reads the whole topic with a new client, until its end.
-pub(crate) async fn read_all(options: ClientOptions) -> levada::Result<FinalLog> {
+pub(crate) async fn read_all(feed: &Feed, options: ClientOptions) -> levada::Result<FinalLog> {
     let client = levada::Client::connect(options).await?;
-    let consumer_options = ConsumerOptions::new(TOPIC).partitions(0..PARTITIONS).from(Position::EARLIEST).until_end();
+    let consumer_options =
+        ConsumerOptions::new(feed.topic).partitions(0..PARTITIONS).from(Position::EARLIEST).until_end();
     let consumer = client.consumer(consumer_options).await?;
     let mut log: FinalLog = (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect();
     while let Some(message) = consumer.receive().await? {

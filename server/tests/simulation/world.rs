@@ -1,14 +1,14 @@
 //! One simulated machine: a server with two shards on a disk that can lose power, and clients of the real client library on
 //! a network that misbehaves. A run is a function of its seed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada::{BackoffOptions, Client, ClientOptions, Credentials, Environment};
+use levada::{BackoffOptions, Client, ClientOptions, Credentials, Durability, Environment};
 use levada_server::config::{Config, Defects, Machine, PasswordCost, Settings};
 use levada_server::server::Server;
 use levada_storage::crash::{CrashDisk, CrashOptions};
@@ -23,6 +23,21 @@ use crate::trace::Trace;
 
 /// Space of the simulated disk while it is not short.
 pub(crate) const CAPACITY_BYTES: u64 = 256 << 20;
+
+/// A topic that clients write to and read from, and what they saw.
+pub(crate) struct Feed {
+    pub(crate) topic: &'static str,
+    pub(crate) durability: Durability,
+    pub(crate) history: RefCell<History>,
+    /// How often a consumer was told that the log had lost what it had read.
+    pub(crate) truncated_count: Cell<u64>,
+}
+
+impl Feed {
+    fn new(topic: &'static str, durability: Durability) -> Rc<Self> {
+        Rc::new(Self { topic, durability, history: RefCell::default(), truncated_count: Cell::new(0) })
+    }
+}
 
 /// A life of the server.
 struct Life {
@@ -43,7 +58,7 @@ pub(crate) struct World {
     pub(crate) random: RefCell<Seeded>,
     pub(crate) trace: Trace,
     pub(crate) net: Net,
-    pub(crate) history: RefCell<History>,
+    pub(crate) feeds: [Rc<Feed>; 2],
     pub(crate) defects: Defects,
     disk: RefCell<CrashDisk>,
     files: PrivateFiles,
@@ -64,7 +79,7 @@ impl World {
         let world = Self {
             net: Net::new(random.fork(), trace.clone()),
             disk: RefCell::new(CrashDisk::new(random.next(), options)),
-            history: RefCell::default(),
+            feeds: [Feed::new("sim/events", Durability::Disk), Feed::new("sim/glimpses", Durability::Memory)],
             defects,
             files: PrivateFiles::default(),
             life: RefCell::default(),
@@ -147,6 +162,9 @@ impl World {
         self.trace.event(if keeps_power { "exit" } else { "crash" }, seed, u64::from(silently));
         let disk = self.disk();
         let image = if keeps_power { disk.exit_now(seed) } else { disk.crash_now(seed) };
+        for feed in &self.feeds {
+            feed.history.borrow_mut().crashed();
+        }
         self.net.sever(silently);
         let life = self.life.borrow_mut().take();
         if let Some(life) = life {
