@@ -59,8 +59,8 @@ fn a_member_produces_and_consumes_but_does_not_manage() {
     let next = server.directory.path().join("next.pw");
     fs::write(&next, "a third password").expect("a file");
     let own = ada(&["user", "alter", "ada", "--password-file", next.to_str().expect("text")]);
-    let own = own.succeeded(&["the own password"]);
-    assert!(own.text().contains("with a new password; what the old one opened has ended"), "{}", own.text());
+    let own = own.succeeded(&["the own password"]).text();
+    assert!(own.contains("with a new password; what the old one opened has ended"), "{own}");
     ada(&["topic", "list"]).failed(4, &["AUTH_FAILED"]);
     fs::write(&password, "a third password").expect("a file");
     ada(&["topic", "list"]).succeeded(&["the new password"]);

@@ -1,6 +1,8 @@
 //! Scenarios of the client against a scripted server, in virtual time.
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod consumer;

@@ -3,7 +3,7 @@
 //! By default it behaves; a script says what happens to the next Produce requests, and a test can cut connections, refuse new
 //! ones, hold answers back, truncate the log or damage what is stored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -34,8 +34,14 @@ pub(crate) enum Act {
     CutAfter,
     /// It is appended; the acknowledgement waits for [`Stage::release`].
     Hold,
+    /// It is appended; the acknowledgement comes this much later.
+    Late(Duration),
     /// It is ignored.
     Ignore,
+    /// It is appended, and the answer is that nobody knows.
+    FailUnknown,
+    /// The partition has forgotten the producer: it refuses this and the rest of the epoch.
+    Forget,
 }
 
 /// A Produce request as it came.
@@ -58,6 +64,8 @@ struct Partition {
     epoch_ends: BTreeMap<u32, u64>,
     sequences: BTreeMap<u64, (u32, u64)>,
     acks: BTreeMap<(u64, u32, u64), ProduceAck>,
+    /// Producers, with their epochs, that it knows nothing about any more.
+    forgotten: BTreeSet<(u64, u32)>,
 }
 
 struct State {
@@ -70,6 +78,8 @@ struct State {
     next_producer: u64,
     producer_epochs: BTreeMap<u64, u32>,
     held: Vec<(usize, u32, ProduceAck)>,
+    /// Acknowledgements whose time has come.
+    late: Vec<(usize, u32, ProduceAck)>,
     released: bool,
     connections: usize,
     refuse_connections: bool,
@@ -106,6 +116,7 @@ impl Stage {
                 next_producer: 1,
                 producer_epochs: BTreeMap::new(),
                 held: Vec::new(),
+                late: Vec::new(),
                 released: false,
                 connections: 0,
                 refuse_connections: false,
@@ -416,14 +427,14 @@ impl Serving {
         if self.number <= state.cut_through {
             self.cut = true;
         }
+        let number = self.number;
+        let mut due: Vec<_> = state.late.extract_if(.., |(owner, ..)| *owner == number).collect();
         if state.released {
-            let number = self.number;
-            let (mine, others) = std::mem::take(&mut state.held).into_iter().partition(|(owner, ..)| *owner == number);
-            state.held = others;
-            for (_, correlation, ack) in Vec::<(usize, u32, ProduceAck)>::from_iter::<Vec<_>>(mine) {
-                self.unanswered -= 1;
-                self.machine.reply(correlation, &ack);
-            }
+            due.extend(state.held.extract_if(.., |(owner, ..)| *owner == number));
+        }
+        for (_, correlation, ack) in due {
+            self.unanswered -= 1;
+            self.machine.reply(correlation, &ack);
         }
         for (id, subscription) in &mut self.subscriptions {
             let partition = &state.partitions[subscription.partition];
@@ -559,21 +570,41 @@ impl Serving {
             }
             Act::Ignore => {}
             Act::CutBefore => self.cut = true,
-            Act::Behave | Act::CutAfter | Act::Hold => {
-                let outcome = append(state, produce, body);
-                match (outcome, matches!(act, Act::Hold) && !state.released) {
-                    (Ok(ack), true) => state.held.push((self.number, correlation, ack)),
-                    (Ok(ack), false) if !is_cut => {
+            Act::Forget => {
+                let partition = &mut state.partitions[produce.partition as usize];
+                partition.forgotten.insert((header.producer_id, header.producer_epoch));
+                self.unanswered -= 1;
+                self.machine.fail(correlation, &error(ErrorCode::UnknownProducer, &[]));
+            }
+            Act::Behave | Act::CutAfter | Act::Hold | Act::Late(_) | Act::FailUnknown => {
+                let ack = match append(state, produce, body) {
+                    Ok(ack) => ack,
+                    Err(refusal) => {
+                        self.cut |= is_cut;
                         self.unanswered -= 1;
-                        self.machine.reply(correlation, &ack);
+                        return self.machine.fail(correlation, &refusal);
                     }
-                    (Err(refusal), _) => {
+                };
+                let answer = (self.number, correlation, ack);
+                match act {
+                    Act::CutAfter => self.cut = true,
+                    Act::Hold if !state.released => state.held.push(answer),
+                    Act::Late(delay) => {
+                        let stage = self.stage.clone();
+                        tokio::spawn(async move {
+                            tokio::time::sleep(delay).await;
+                            stage.change(|state| state.late.push(answer));
+                        });
+                    }
+                    Act::FailUnknown => {
                         self.unanswered -= 1;
-                        self.machine.fail(correlation, &refusal);
+                        self.machine.fail(correlation, &error(ErrorCode::AppendUnknown, &[]));
                     }
-                    (Ok(_), false) => {}
+                    _ => {
+                        self.unanswered -= 1;
+                        self.machine.reply(correlation, &answer.2);
+                    }
                 }
-                self.cut |= is_cut;
             }
         }
     }
@@ -630,6 +661,9 @@ fn append(state: &mut State, produce: &Produce, body: &Bytes) -> Result<ProduceA
     let current = state.producer_epochs.get(&header.producer_id).copied().unwrap_or(0);
     if header.producer_epoch < current {
         return Err(error(ErrorCode::Fenced, &[("current_epoch", u64::from(current))]));
+    }
+    if partition.forgotten.contains(&(header.producer_id, header.producer_epoch)) {
+        return Err(error(ErrorCode::UnknownProducer, &[]));
     }
     let known = partition.sequences.get(&header.producer_id).copied();
     let expected = match known {
