@@ -60,6 +60,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Free space below which appends are refused; `None` is min(1 GiB, 5 %).
     pub low_water_bytes: Option<u64>,
+    /// Segment files that all shards together keep open.
+    pub open_files: usize,
     /// Settings of a partition whose topic does not say otherwise.
     pub partition: PartitionConfig,
     /// Largest batch, counted uncompressed.

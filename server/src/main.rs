@@ -69,14 +69,18 @@ fn start_logs(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+/// Segment files kept open at most, whatever the system allows: each takes kernel memory.
+const MAX_OPEN_FILES: usize = 65_536;
+
+fn run(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let _lock = DirectoryLock::take(&config.data_dir).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
             format!("another server is running on the data directory {}", config.data_dir.display())
         }
         _ => format!("cannot use the data directory {}: {error}", config.data_dir.display()),
     })?;
-    raise_open_files();
+    // The other half is for connections.
+    config.open_files = usize::try_from(raise_open_files() / 2).unwrap_or(usize::MAX).min(MAX_OPEN_FILES);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(config))
 }

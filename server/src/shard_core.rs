@@ -75,6 +75,7 @@ pub(crate) async fn run(env: CoreEnv, start: ShardStart) {
     let limits = StorageLimits {
         cache_bytes: config.cache_bytes / u64::from(config.shard_count),
         low_water_bytes: config.low_water_bytes,
+        open_files: config.open_files / usize::from(config.shard_count),
         ..StorageLimits::default()
     };
     let storage = match Storage::open(env.storage_options(options.layout.checkpoint_dir(), limits)).await {

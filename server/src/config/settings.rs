@@ -12,6 +12,9 @@ use serde::Deserialize;
 
 use super::{ByteSize, Config, Defects, PasswordCost, Span, TlsFiles};
 
+/// Segment files kept open unless the process finds out how many it may open.
+const DEFAULT_OPEN_FILES: usize = 512;
+
 /// A durable message streaming server in one binary.
 ///
 /// Start it and it listens on 127.0.0.1:7420 with its data in ./levada-data. The first start creates the user `root` and a
@@ -359,6 +362,7 @@ impl Settings {
             disk_backend: filled.disk_backend.expect(expect),
             cache_bytes: filled.cache_bytes.expect(expect).0,
             low_water_bytes: filled.low_water_bytes.map(|size| size.0),
+            open_files: DEFAULT_OPEN_FILES,
             partition,
             max_batch_bytes: u32::try_from(max_batch_bytes).expect("checked against the protocol's limit"),
             max_connections,

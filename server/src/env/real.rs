@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use levada_storage::FatalError;
 use levada_storage::buffer::BufferPool;
-use levada_storage::disk::{LocalFuture, Preference, open_disk};
+use levada_storage::disk::{LocalFuture, Preference, choose_backend, open_disk};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::mpsc;
@@ -91,15 +91,12 @@ pub async fn environment(config: &Config, fatal: Arc<dyn Fatal>) -> io::Result<E
         DiskBackend::Threads => Preference::Threads,
         DiskBackend::Buffered => Preference::Buffered,
     };
-    // Metadata is a few records: it needs neither a ring nor a measurement of its own.
+    // Measured once, so that every core uses the same.
+    let preference = choose_backend(&config.data_dir, preference).await?;
+    // Metadata is a few records: it needs no ring.
     let control_preference =
         if preference == Preference::Buffered { Preference::Buffered } else { Preference::Threads };
-    let disk = match open_disk(&config.data_dir, control_preference).await {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            open_disk(&config.data_dir, Preference::Buffered).await?
-        }
-        other => other?,
-    };
+    let disk = open_disk(&config.data_dir, control_preference).await?;
     let control = CoreEnv {
         core: Core::Control,
         clock: Arc::new(SystemClock),

@@ -3,8 +3,10 @@
 //! false alarm; a missing or damaged one only makes recovery read more.
 //!
 //! Two files per core, `ring-CORE.a` and `ring-CORE.b`, each a list of 4096-byte blocks:
-//! `magic u32, crc u32 (of the rest), generation u64, count u32, zero u32, count × 64-byte records`. Blocks are appended to
-//! one file until it is full; then the newest record of every log is written to the other one, which takes over.
+//! `magic u32, crc u32 (of the rest), generation u64, count u32, zero u32, count × 64-byte records`. Blocks are written to
+//! one file until it is full; then the newest record of every log is written to the other one, which takes over. Files are
+//! zeroed when they are made and overwritten from the front, so that a record costs a flush and no change of the file: the
+//! older blocks behind the newest one still hold true proofs.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,7 @@ const RECORD_BYTES: usize = 64;
 const BLOCK_HEADER_BYTES: usize = 24;
 const RECORDS_PER_BLOCK: usize = (BLOCK_BYTES - BLOCK_HEADER_BYTES) / RECORD_BYTES;
 /// A file is full at this many blocks, or at four times what one snapshot of all logs takes.
-const MIN_FILE_BLOCKS: u64 = 256;
+const MIN_FILE_BLOCKS: u64 = 64;
 /// How long a log must have been idle before its record is written.
 pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(5);
 /// A busy log's record is written each time this much became durable.
@@ -216,7 +218,11 @@ impl CheckpointRing {
             }
             Err(error) => return Err(error),
         };
-        file.truncate(0).await?;
+        let made_bytes = MIN_FILE_BLOCKS * BLOCK_BYTES as u64;
+        if file.len().await? < made_bytes {
+            let length = usize::try_from(made_bytes).expect("some blocks");
+            file.write(self.pool.take_zeroed(length).freeze(length), 0, Durable::Yes).await?;
+        }
         let mut state = self.state.borrow_mut();
         state.current = side;
         state.generation += 1;

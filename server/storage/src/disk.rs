@@ -25,7 +25,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-pub use self::choice::{Preference, UnknownPreference, open_disk};
+pub use self::choice::{Preference, UnknownPreference, choose_backend, open_disk};
 use crate::buffer::AlignedBuffer;
 
 /// Unit of alignment of every write, and of the smallest commit.

@@ -15,6 +15,9 @@ use crate::disk::{Disk, LocalFuture};
 use crate::errors::OpenError;
 use crate::log::Log;
 
+/// Logs of a core that zero space ahead at the same time.
+const ZEROINGS_IN_FLIGHT: usize = 4;
+
 /// Wall time.
 pub trait Clock {
     /// Microseconds since the Unix epoch.
@@ -128,6 +131,8 @@ pub(crate) struct Shared {
     pub(crate) reading: RefCell<BTreeMap<(u64, u64), Rc<Reading>>>,
     pub(crate) descriptors: Descriptors,
     pub(crate) commits: Semaphore,
+    /// Logs whose space ahead is being zeroed.
+    pub(crate) zeroings: Semaphore,
     ring: CheckpointRing,
     checkpoints: RefCell<Checkpoints>,
     space_dir: PathBuf,
@@ -178,6 +183,7 @@ impl Storage {
                 reading: RefCell::default(),
                 descriptors: Descriptors::new(options.limits.open_files),
                 commits: Semaphore::new(options.limits.commits_in_flight.max(1)),
+                zeroings: Semaphore::new(ZEROINGS_IN_FLIGHT),
                 disk: options.disk,
                 clock: options.clock,
                 spawn: options.spawn,
@@ -315,9 +321,5 @@ impl Shared {
 
     pub(crate) fn register(&self, log: Weak<Log>) {
         self.active.borrow_mut().push(log);
-    }
-
-    pub(crate) fn active_count(&self) -> usize {
-        self.active.borrow().len()
     }
 }

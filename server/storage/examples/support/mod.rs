@@ -56,7 +56,7 @@ pub(crate) async fn storage(dir: &Path, backend: &str, cache_bytes: u64) -> Stor
         seed: Wall.now_us().unsigned_abs(),
         checkpoint_dir: PathBuf::from("checkpoints"),
         core: 0,
-        limits: StorageLimits { cache_bytes, ..StorageLimits::default() },
+        limits: StorageLimits { cache_bytes, open_files: 4096, ..StorageLimits::default() },
     };
     Storage::open(options).await.unwrap()
 }

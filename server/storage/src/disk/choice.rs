@@ -64,52 +64,61 @@ impl fmt::Display for Preference {
     }
 }
 
+/// Decides what `Auto` means in a directory, by measuring there; another preference is its own answer. Ask once per process:
+/// so short a measurement may well decide otherwise the next time. Must be called on a local task set.
+///
+/// # Errors
+/// Those of the directory.
+pub async fn choose_backend(dir: &Path, preference: Preference) -> io::Result<Preference> {
+    if preference != Preference::Auto {
+        tracing::info!(backend = %preference, dir = %dir.display(), "disk backend as asked for");
+        return Ok(preference);
+    }
+    let root = Arc::new(Root::open(dir)?);
+    let threads = match proven(RealDisk::new(Arc::clone(&root), Engine::Threads)).await {
+        Ok((_, took)) => took,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            tracing::info!("no direct I/O in blocks of {BLOCK_BYTES} bytes here: writing through the page cache");
+            return Ok(Preference::Buffered);
+        }
+        Err(error) => return Err(error),
+    };
+    let ring = match ring_disk(&root) {
+        Ok(ring) => proven(ring).await,
+        Err(error) => Err(error),
+    };
+    let ring = match ring {
+        Ok((_, took)) => took,
+        Err(error) => {
+            tracing::info!(%error, "io_uring does not work here: writing through threads");
+            return Ok(Preference::Threads);
+        }
+    };
+    // So short a probe cannot tell a quarter from noise, and the ring costs less processor time.
+    let chosen = if ring <= threads + threads / 4 { Preference::IoUring } else { Preference::Threads };
+    tracing::info!(backend = %chosen, io_uring = ?ring, threads = ?threads, dir = %dir.display(), "disk backend measured");
+    Ok(chosen)
+}
+
 /// Opens the disk of one core on an existing directory. Must be called on a local task set (or local runtime) of the core
-/// that will use it.
+/// that will use it. A process with several cores asks [`choose_backend`] first and gives each core its answer.
 ///
 /// # Errors
 /// Those of the directory; that of the probe if the wanted backend does not work there (`EINVAL`: no direct I/O).
 pub async fn open_disk(dir: &Path, preference: Preference) -> io::Result<Rc<dyn Disk>> {
+    let preference = if preference == Preference::Auto { choose_backend(dir, preference).await? } else { preference };
     let root = Arc::new(Root::open(dir)?);
     let disk = match preference {
-        Preference::Auto => choose(&root).await?,
         Preference::IoUring => proven(ring_disk(&root)?).await?.0,
-        Preference::Threads => proven(RealDisk::new(root, Engine::Threads)).await?.0,
+        Preference::Threads | Preference::Auto => proven(RealDisk::new(root, Engine::Threads)).await?.0,
         Preference::Buffered => RealDisk::new(root, Engine::Buffered),
     };
-    tracing::info!(backend = disk.backend(), %preference, dir = %dir.display(), "disk backend chosen");
+    tracing::debug!(backend = disk.backend(), dir = %dir.display(), "disk opened");
     Ok(Rc::new(disk))
 }
 
 fn ring_disk(root: &Arc<Root>) -> io::Result<RealDisk> {
     Ok(RealDisk::new(Arc::clone(root), Engine::Ring(Rc::new(Ring::start()?))))
-}
-
-async fn choose(root: &Arc<Root>) -> io::Result<RealDisk> {
-    let threads = match proven(RealDisk::new(Arc::clone(root), Engine::Threads)).await {
-        Ok(proven) => proven,
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            tracing::info!("no direct I/O in blocks of {BLOCK_BYTES} bytes here: writing through the page cache");
-            return Ok(RealDisk::new(Arc::clone(root), Engine::Buffered));
-        }
-        Err(error) => return Err(error),
-    };
-    let ring = match ring_disk(root) {
-        Ok(ring) => proven(ring).await,
-        Err(error) => Err(error),
-    };
-    let (disk, threads_took) = threads;
-    match ring {
-        Ok((ring, ring_took)) => {
-            tracing::debug!(?ring_took, ?threads_took, "disk backends measured");
-            // So short a probe cannot tell a quarter from noise, and the ring costs less processor time.
-            Ok(if ring_took <= threads_took + threads_took / 4 { ring } else { disk })
-        }
-        Err(error) => {
-            tracing::info!(%error, "io_uring does not work here");
-            Ok(disk)
-        }
-    }
 }
 
 /// The disk, and what its probe took, if it writes and reads back correctly.

@@ -28,13 +28,17 @@ const LAZY_COMMIT_BYTES: u64 = 1 << 20;
 /// First and largest step of the reserved space.
 const MIN_RESERVE_BYTES: u64 = 256 << 10;
 const MAX_RESERVE_BYTES: u64 = 64 << 20;
-/// Space zeroed ahead at a time, and what is left of it when more is zeroed.
-const ZERO_AHEAD_BYTES: u64 = 512 << 10;
-const ZERO_MARGIN_BYTES: u64 = 128 << 10;
-/// Small commits in a row before zeroing ahead pays.
+/// A commit up to this is small: it pays to have its space written before, because the first write into reserved space
+/// costs a commit of the file system's journal. A larger one would pay more for the zeros than for that.
+const SMALL_WRITE_BYTES: u64 = 32 << 10;
+/// Small commits in a row before space is zeroed ahead. The first stretch of a segment is zeroed when it is created.
 const ZERO_AFTER_COMMITS: u32 = 8;
-/// With more busy logs than this on a core, zeroing ahead would cost more than it saves.
-const ZERO_MAX_LOGS: usize = 16;
+/// Zeroed ahead at a time: at first and at most.
+const MIN_ZERO_BYTES: u64 = MIN_RESERVE_BYTES;
+const MAX_ZERO_BYTES: u64 = 1 << 20;
+/// What is left when a busy log zeroes more, and when an idle one does.
+const BUSY_MARGIN_BYTES: u64 = 2 * SMALL_WRITE_BYTES;
+const IDLE_MARGIN_BYTES: u64 = 4 * SMALL_WRITE_BYTES;
 /// How often a full disk is asked again.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 
@@ -70,10 +74,11 @@ enum Plan {
 }
 
 /// The zeroing of space ahead that is under way.
-struct Zeroing {
+struct Zeroing<'a> {
     write: LocalFuture<'static, io::Result<()>>,
     start: u64,
     end: u64,
+    _permit: SemaphorePermit<'a>,
 }
 
 pub(super) async fn run(log: Rc<Log>) {
@@ -95,7 +100,11 @@ pub(super) async fn run(log: Rc<Log>) {
                         continue;
                     }
                 };
-                writer.start(commit, permit).await
+                let started = writer.start(commit, permit).await;
+                if started.is_ok() {
+                    writer.zero_ahead(BUSY_MARGIN_BYTES).await;
+                }
+                started
             }
             Plan::Seal { number, nonce, footer } => writer.seal(number, nonce, footer).await,
             Plan::Create(header) => writer.create(&header).await,
@@ -104,9 +113,7 @@ pub(super) async fn run(log: Rc<Log>) {
                 Ok(())
             }
             Plan::Idle => {
-                if writer.prepare_ahead().await {
-                    continue;
-                }
+                writer.zero_ahead(IDLE_MARGIN_BYTES).await;
                 if writer.zeroing.is_some() {
                     writer.wait(None).await;
                     continue;
@@ -138,7 +145,7 @@ type Failure = (std::path::PathBuf, &'static str, io::Error);
 struct Writer<'a> {
     log: &'a Rc<Log>,
     flights: VecDeque<Flight<'a>>,
-    zeroing: Option<Zeroing>,
+    zeroing: Option<Zeroing<'a>>,
 }
 
 impl<'a> Writer<'a> {
@@ -274,8 +281,9 @@ impl<'a> Writer<'a> {
         let log = self.log;
         let storage = &log.storage;
         let path = log.path_of(header.number);
+        let first_bytes = first_bytes(log.state.borrow().policy.segment_bytes);
         let file = loop {
-            match self.create_file(header, &path).await {
+            match self.create_file(header, &path, first_bytes).await {
                 Ok(file) => break file,
                 Err(error) if is_no_space(&error) => self.stall().await,
                 Err(error) => return Err((path, "create segment", error)),
@@ -287,14 +295,16 @@ impl<'a> Writer<'a> {
         if state.segments.back().is_some_and(|segment| segment.number == header.number)
             && let Some(active) = &mut state.active
         {
-            active.reserved = MIN_RESERVE_BYTES;
+            active.reserved = first_bytes;
+            active.zeroed_to = first_bytes;
         }
         drop(state);
         self.unstall();
         Ok(())
     }
 
-    async fn create_file(&self, header: &SegmentHeader, path: &Path) -> io::Result<Rc<dyn File>> {
+    /// The file with its header, and zeros where its first commits will be, in one write.
+    async fn create_file(&self, header: &SegmentHeader, path: &Path, first_bytes: u64) -> io::Result<Rc<dyn File>> {
         let log = self.log;
         let disk = &*log.storage.disk;
         if header.number == FIRST_SEGMENT {
@@ -306,10 +316,11 @@ impl<'a> Writer<'a> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(path, OpenMode::ReadWrite).await?,
             Err(error) => return Err(error),
         };
-        file.reserve(MIN_RESERVE_BYTES).await?;
-        let mut block = log.storage.pool.take_zeroed(BLOCK_BYTES);
-        header.encode_into(block.as_mut_slice());
-        file.write(block.freeze(BLOCK_BYTES), 0, Durable::Yes).await?;
+        file.reserve(first_bytes).await?;
+        let length = usize::try_from(first_bytes).expect("less than a mebibyte");
+        let mut start = log.storage.pool.take_zeroed(length);
+        header.encode_into(start.as_mut_slice());
+        file.write(start.freeze(length), 0, Durable::Yes).await?;
         // The header's durable write covers its data and size; the sync covers the file itself on every file system.
         file.sync().await?;
         // The log's directory appears with its first segment, and may be there already without being durable.
@@ -433,7 +444,7 @@ impl<'a> Writer<'a> {
             state.flush_latency_us =
                 if state.commit_count == 1 { latency_us } else { (state.flush_latency_us * 7 + latency_us) / 8 };
             state.small_commits =
-                if flight.length as u64 <= ZERO_MARGIN_BYTES / 4 { state.small_commits.saturating_add(1) } else { 0 };
+                if flight.length as u64 <= SMALL_WRITE_BYTES { state.small_commits.saturating_add(1) } else { 0 };
             if state.durable.sequence == state.appended.sequence {
                 state.pending_bytes = 0;
                 state.dirty_since = None;
@@ -473,48 +484,56 @@ impl<'a> Writer<'a> {
         log.announce();
     }
 
-    /// Nothing waits: reserves and zeroes ahead where small commits will profit. Says whether to plan again.
-    async fn prepare_ahead(&mut self) -> bool {
-        let (number, nonce, position, active) = {
-            let state = self.log.state.borrow();
+    /// Starts to zero the space ahead of small commits when less than `margin_bytes` of it is left.
+    async fn zero_ahead(&mut self, margin_bytes: u64) {
+        let log = self.log;
+        let (number, nonce, position, active, segment_bytes) = {
+            let state = log.state.borrow();
             let (Some(active), Some(segment), Phase::Open) = (state.active, state.segments.back(), &state.phase) else {
-                return false;
+                return;
             };
             if state.policy.lazy.is_some()
                 || state.small_commits < ZERO_AFTER_COMMITS
-                || ZERO_MAX_LOGS < self.log.storage.active_count()
-                || self.log.storage.is_full()
+                || log.storage.is_full()
                 || self.zeroing.is_some()
+                || active.reserved == 0
             {
-                return false;
+                return;
             }
-            (segment.number, segment.nonce, round_up(segment.data_end), active)
+            (segment.number, segment.nonce, round_up(segment.data_end), active, state.policy.segment_bytes)
         };
-        if position + ZERO_MARGIN_BYTES < active.zeroed_to {
-            return false;
+        if position + margin_bytes <= active.zeroed_to {
+            return;
         }
-        // Commits go on at `position` while the zeroes are written a little ahead of it.
-        let start = active.zeroed_to.max(position + ZERO_MARGIN_BYTES / 4);
-        let end = start + ZERO_AHEAD_BYTES;
-        let Ok(file) = self.file(number, nonce).await else { return false };
+        // With many logs at it, each in turn: zeros must not crowd commits out.
+        let Ok(permit) = log.storage.zeroings.try_acquire() else { return };
+        // Commits go on at `position` while the zeros are written a little ahead of it.
+        let start = active.zeroed_to.max(position + SMALL_WRITE_BYTES);
+        let length = active.zeroed_to.next_power_of_two().clamp(MIN_ZERO_BYTES, MAX_ZERO_BYTES);
+        let end = (start + length).min(round_up(segment_bytes));
+        if end <= start {
+            return;
+        }
+        let Ok(file) = self.file(number, nonce).await else { return };
         if active.reserved < end {
-            let target = {
-                let state = self.log.state.borrow();
-                self.reserve_target(active.reserved, end, state.policy.segment_bytes)
-            };
-            if target < end || file.reserve(target).await.is_err() {
-                return false;
+            let target = self.reserve_target(active.reserved, end, segment_bytes);
+            if file.reserve(target).await.is_err() {
+                return;
             }
-            if let Some(active) = &mut self.log.state.borrow_mut().active {
+            if let Some(active) = &mut log.state.borrow_mut().active {
                 active.reserved = active.reserved.max(target);
             }
         }
-        let length = usize::try_from(end - start).expect("less than a mebibyte");
-        let zeroes = self.log.storage.pool.take_zeroed(length).freeze(length);
-        let write = Box::pin(async move { file.write(zeroes, start, Durable::Yes).await });
-        self.zeroing = Some(Zeroing { write, start, end });
-        true
+        let length = usize::try_from(end - start).expect("at most a mebibyte");
+        let zeros = log.storage.pool.take_zeroed(length).freeze(length);
+        let write = Box::pin(async move { file.write(zeros, start, Durable::Yes).await });
+        self.zeroing = Some(Zeroing { write, start, end, _permit: permit });
     }
+}
+
+/// What is reserved and zeroed when a segment is created: room for its footer and last padding, if it is that short.
+fn first_bytes(segment_bytes: u64) -> u64 {
+    MIN_RESERVE_BYTES.min(round_up(segment_bytes) + 4 * BLOCK_BYTES as u64)
 }
 
 fn is_no_space(error: &io::Error) -> bool {

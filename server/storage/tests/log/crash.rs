@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use levada_storage::crash::CrashDisk;
+use levada_storage::crash::{CrashDisk, CrashOptions};
 use levada_storage::{AppendError, Durability, Loss, PartitionConfig};
 
 use crate::vocabulary::*;
@@ -218,4 +218,34 @@ fn a_failed_flush_stops_everything_and_restart_loses_nothing() {
             read_all(&partition, 0).await.unwrap();
         });
     }
+}
+
+#[test]
+fn space_zeroed_ahead_of_small_commits_takes_nothing_from_them() {
+    run(async {
+        let delay = std::time::Duration::from_millis(3);
+        let options = CrashOptions { max_delay: delay, ..CrashOptions::default() };
+        let disk = CrashDisk::new(11, options);
+        disk.record();
+        let config = PartitionConfig { segment_bytes: 4 << 20, ..PartitionConfig::default() };
+        let world = World::on(Rc::new(disk.clone())).await;
+        let (partition, _) = world.open(config.clone()).await;
+        let mut random = Random(11);
+        let mut history = History { batches: Vec::new(), acknowledged: Vec::new(), deleted_to: Vec::new() };
+        for _ in 0..180 {
+            let batch = Batch::anonymous(1, random.bytes(2000)).encode();
+            let append = partition.append(batch.clone(), Durability::Disk).unwrap();
+            history.batches.push(batch.to_vec());
+            partition.durable(append.ticket).await.unwrap();
+            history.acknowledged.push((disk.recorded_count(), history.batches.len()));
+        }
+        let zeroed = (0..=disk.recorded_count())
+            .filter(|&prefix| disk.recorded_event(prefix).contains("+262144") && prefix > 20)
+            .collect::<Vec<_>>();
+        assert!(2 <= zeroed.len(), "the start and the end of a zeroing");
+        for prefix in (0..=disk.recorded_count()).filter(|prefix| prefix % 9 == 0 || zeroed[0].abs_diff(*prefix) < 30) {
+            let story = format!("prefix {prefix} ({})", disk.recorded_event(prefix));
+            check(&disk.image(prefix, prefix as u64), prefix, &history, &config, &story).await;
+        }
+    });
 }
