@@ -10,7 +10,8 @@ const MAX_PASSWORD_BYTES: u64 = 1024;
 /// The password of `--login`. Standard input is not asked: it may hold messages.
 pub(crate) fn login_password(user: &str, file: Option<&Path>) -> Result<String, Failure> {
     match file {
-        Some(path) => from_file(path),
+        // As any other credential that cannot be read.
+        Some(path) => from_file(path).map_err(|failure| Failure::usage(failure.to_string())),
         None if io::stdin().is_terminal() => prompt(&format!("Password of {user}: ")),
         None => {
             Err(Failure::usage("there is no terminal to ask for a password on").hint("Use --login-password-file FILE"))

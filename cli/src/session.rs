@@ -49,7 +49,11 @@ impl Session {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(self.client_options()?).await?)
+        Client::connect(self.client_options()?).await.map_err(|error| {
+            let is_wrong_login = error.is(ErrorCode::AuthFailed) && self.global.login.is_some();
+            let failure = Failure::from(error);
+            if is_wrong_login { failure.hint("Check the name and the password of --login") } else { failure }
+        })
     }
 }
 

@@ -127,7 +127,9 @@ fn greet(address: SocketAddr, data_dir: &Path, first_start: Option<&FirstStart>,
         if std::io::stderr().is_terminal() {
             say(&format!("created user root with password {} (shown this once)", first_start.root_password));
         } else {
-            say("created user root; its password is shown on a terminal only: set one with `levada user alter root`");
+            say(
+                "created user root; its password is shown on a terminal only: set one with `levada user alter root --password`",
+            );
         }
     }
     match token_file {

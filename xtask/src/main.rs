@@ -1,7 +1,9 @@
 //! Repository tasks: `cargo xtask` lists them. Logic of tasks lives here in Rust, one file per task; `.ci/run` only installs tools and calls `test`.
 
 mod codegen;
+mod live;
 mod quickstart;
+mod recovery;
 mod test;
 mod tidy;
 mod tree;
@@ -15,6 +17,9 @@ cargo xtask COMMAND
   tidy            the rules of this code base that a program can check
   codegen         write the generated code and tables from protocol-spec/messages.toml and errors.toml
   codegen --check fail if they are stale
+  recovery [--partitions N] [--mib N] [--kills N]
+                  fill that many partitions with that many MiB each, kill -9 the server under load, and tell how soon
+                  it is ready again and whether all is there (default: 1 partition, 1024 MiB, 3 kills)
 ";
 
 #[expect(clippy::print_stderr, reason = "a command line tool speaks on standard error")]
@@ -26,6 +31,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["codegen"] => codegen::run(&tree::root(), false),
         ["codegen", "--check"] => codegen::run(&tree::root(), true),
+        ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");
             return ExitCode::SUCCESS;

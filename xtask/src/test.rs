@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::live::now;
 use crate::tree;
 
 /// Passed and failed tests of a phase.
@@ -70,11 +71,6 @@ impl MapNames for [Phase] {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a task reports how long it took; nothing here is simulated")]
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
 fn minutes_since(started: std::time::Instant) -> f64 {
     started.elapsed().as_secs_f64() / 60.0
 }
@@ -114,11 +110,17 @@ fn docs() -> anyhow::Result<Count> {
 
 /// What a newcomer runs, with the release binaries: the pages' commands.
 fn quickstart() -> anyhow::Result<Count> {
-    if !cargo(&["build", "--release", "--locked", "-p", "levada-server", "-p", "levada-cli"]).status()?.success() {
+    let (passed, failed) = crate::quickstart::check(&release_binaries()?)?;
+    Ok(Count { passed, failed })
+}
+
+/// Builds the server, the command line and the examples as users run them, and tells where they are.
+pub(crate) fn release_binaries() -> anyhow::Result<PathBuf> {
+    let packages = ["-p", "levada-server", "-p", "levada-cli", "-p", "levada", "--bins", "--examples"];
+    if !cargo(&[&["build", "--release", "--locked"], &packages[..]].concat()).status()?.success() {
         bail!("the release build fails");
     }
-    let (passed, failed) = crate::quickstart::check(&target().join("release"))?;
-    Ok(Count { passed, failed })
+    Ok(target().join("release"))
 }
 
 /// Where cargo puts what it builds: this program lies in its `debug` folder.

@@ -23,6 +23,7 @@ const CHECKS: &[Check] = &[
     ("no path or registry host of a machine", machine_words),
     ("an ADR is a page with its rejected option", adrs),
     ("documents link to files that exist", links),
+    ("Rust in documents stands in an example", snippets),
 ];
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -295,6 +296,23 @@ fn links(files: &[SourceFile]) -> anyhow::Result<Broken> {
     Ok(broken)
 }
 
+/// The examples are compiled with the tests and run with the pages; a document shows lines of one as they are.
+fn snippets(files: &[SourceFile]) -> anyhow::Result<Broken> {
+    let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+    let examples = files.iter().filter(|file| file.is_rust() && file.path.contains("/examples/"));
+    let examples: Vec<Vec<String>> = examples.map(|file| trimmed(file.text())).collect();
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
+        for (number, block) in tree::fenced_blocks(file.text(), "rust") {
+            let block = trimmed(&block);
+            if !examples.iter().any(|example| example.windows(block.len()).any(|lines| lines == block)) {
+                broken.push(format!("{}:{number}: no example has these lines", file.path));
+            }
+        }
+    }
+    Ok(broken)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,5 +356,13 @@ mod tests {
         assert_eq!(unfinished(&files).unwrap().len(), 1);
         assert_eq!(vague_names(&files).unwrap().len(), 1);
         assert_eq!(ignored_tests(&files).unwrap().len(), 1);
+    }
+    #[test]
+    fn rust_in_a_document_that_no_example_has_is_found() {
+        let example = file("sdk-rust/examples/a.rs", "fn main() {\n    one();\n    two();\n}\n");
+        let page = |text: &str| file("README.md", text);
+        let found = |page| snippets(&[page, file("sdk-rust/examples/a.rs", example.text())]).unwrap();
+        assert_eq!(found(page("a\n```rust\none();\ntwo();\n```\n")), Vec::<String>::new());
+        assert_eq!(found(page("a\n```rust\none();\nthree();\n```\n")), ["README.md:2: no example has these lines"]);
     }
 }

@@ -56,3 +56,28 @@ pub(crate) fn files() -> anyhow::Result<Vec<SourceFile>> {
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }
+
+/// The blocks of a page that open with exactly three backticks and the language, with the number of the line that opens
+/// them.
+pub(crate) fn fenced_blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = (1..).zip(text.lines());
+    while let Some((number, line)) = lines.next() {
+        if line.strip_prefix("```") == Some(language) {
+            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
+            blocks.push((number, inside.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fenced_blocks;
+
+    #[test]
+    fn only_blocks_of_the_language_are_taken() {
+        let page = "a\n```console\n$ no\n```\n```sh\none\ntwo\n```\n```rust\nno\n```\n```sh\nthree\n```\n";
+        assert_eq!(fenced_blocks(page, "sh"), [(5, "one\ntwo".to_owned()), (12, "three".to_owned())]);
+    }
+}

@@ -107,7 +107,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Topic(TopicCommand),
     /// List, describe and add partitions
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "What is altered belongs to the topic: `levada topic alter`. Partitions are only ever added, because their number decides where a key's messages are; `levada topic purge STREAM/TOPIC:PARTITION` removes the messages of one."
+    )]
     Partition(PartitionCommand),
     /// Create, list, describe, alter and delete users
     #[command(subcommand)]

@@ -29,6 +29,16 @@ pub(crate) enum StreamCommand {
         #[arg(long)]
         topics: bool,
     },
+    /// Says what can be altered instead
+    #[command(hide = true)]
+    Alter(Anything),
+}
+
+/// Whatever stands behind a command that is there to say why it does nothing.
+#[derive(Args, Debug)]
+pub(crate) struct Anything {
+    #[arg(num_args = 0.., trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -69,7 +79,7 @@ pub(crate) struct TopicCreateArgs {
     #[arg(value_name = "STREAM/TOPIC")]
     pub(crate) topic: TopicName,
     /// Number of partitions; may grow later, never shrink
-    #[arg(long, short, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) partitions: u32,
     /// What an acknowledgement means
     #[arg(long, value_enum, default_value_t = DurabilityName::Disk)]
@@ -108,7 +118,7 @@ pub(crate) struct TopicAlterArgs {
 #[group(required = true, multiple = true)]
 pub(crate) struct TopicChangesArgs {
     /// Number of partitions from now on; may only grow
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) partitions: Option<u32>,
     /// What an acknowledgement means from now on
     #[arg(long, value_enum)]
@@ -135,7 +145,7 @@ pub(crate) enum PartitionCommand {
         #[arg(value_name = "STREAM/TOPIC")]
         topic: TopicName,
         /// How many to add
-        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
         count: u32,
     },
     /// List a topic's partitions
@@ -150,6 +160,12 @@ pub(crate) enum PartitionCommand {
         #[arg(value_name = "STREAM/TOPIC:PARTITION")]
         partition: PartitionName,
     },
+    /// Says what can be altered instead
+    #[command(hide = true)]
+    Alter(Anything),
+    /// Says what can be deleted instead
+    #[command(hide = true)]
+    Delete(Anything),
 }
 
 #[derive(Subcommand, Debug)]

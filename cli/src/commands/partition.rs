@@ -40,6 +40,16 @@ async fn act(admin: &Admin, screen: &Screen, command: PartitionCommand) -> Resul
             })?;
             screen.show(&found, |screen| properties(screen, &found))
         }
+        PartitionCommand::Alter(_) => {
+            let hint = "Options belong to the topic: `levada topic alter STREAM/TOPIC`";
+            Err(Failure::usage("a partition has nothing to alter").hint(hint))
+        }
+        PartitionCommand::Delete(_) => {
+            let hint =
+                "`levada topic purge STREAM/TOPIC:PARTITION` removes its messages, `levada topic delete` the topic";
+            let message = "partitions are only ever added: their number decides where a key's messages are";
+            Err(Failure::usage(message).hint(hint))
+        }
     }
 }
 

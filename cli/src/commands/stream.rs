@@ -49,6 +49,10 @@ async fn act(admin: &Admin, screen: &Screen, command: StreamCommand) -> Result<(
                 count => format!("Deleted stream {stream} and its {count} topics"),
             })
         }
+        StreamCommand::Alter(_) => {
+            let hint = "Options belong to its topics: `levada topic alter STREAM/TOPIC`";
+            Err(Failure::usage("a stream has a name and nothing to alter").hint(hint))
+        }
     }
 }
 

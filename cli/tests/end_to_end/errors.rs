@@ -54,6 +54,25 @@ fn wrong_usage_is_exit_2_and_shows_what_is_right() {
 }
 
 #[test]
+fn what_makes_no_sense_is_answered_by_what_does() {
+    let server = Server::start();
+    server.must(&["topic", "create", "a/b"]);
+    let refused = |arguments: &[&str], says: &str| server.run(arguments).failed(2, &[says]);
+    refused(&["stream", "alter", "a", "--retention-age", "7d"], "`levada topic alter STREAM/TOPIC`");
+    refused(&["partition", "alter", "a/b:0"], "`levada topic alter STREAM/TOPIC`");
+    refused(&["partition", "delete", "a/b:0"], "`levada topic purge STREAM/TOPIC:PARTITION`");
+    refused(&["topic", "alter", "a/b", "--partitions", "99999"], "1..=4096");
+    server.run(&["stream", "delete", "a"]).failed(1, &["stream a has a topic", "levada stream delete a --topics"]);
+    server.run(&["topic", "purge", "a/b:7"]).failed(1, &["no partition 7; it has 1"]);
+    let login = ["--login", "root", "--login-password-file"];
+    server.run(&[&login[..], &["/nonexistent/pw", "status"]].concat()).failed(2, &["/nonexistent/pw"]);
+    let password = server.directory.path().join("wrong.pw");
+    std::fs::write(&password, "not the password").expect("a file");
+    let wrong = [&login[..], &[password.to_str().expect("text"), "status"]].concat();
+    server.run(&wrong).failed(4, &["AUTH_FAILED", "--login"]);
+}
+
+#[test]
 fn what_is_not_there_is_exit_1_and_named() {
     let server = Server::start();
     server.run(&["topic", "describe", "no/where"]).failed(1, &["STREAM_NOT_FOUND", "levada stream list"]);

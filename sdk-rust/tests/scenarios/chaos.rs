@@ -47,10 +47,13 @@ impl Dice {
     }
 }
 
+/// Partition and offset, or why not.
+type Fate = Result<(u32, u64), Error>;
+
 /// What the completions told: one fate per token, and how many places are set aside.
 #[derive(Default)]
 struct Fates {
-    told: Mutex<BTreeMap<u64, Vec<Result<(u32, u64), Error>>>>,
+    told: Mutex<BTreeMap<u64, Vec<Fate>>>,
     places: Mutex<i64>,
 }
 

@@ -30,7 +30,8 @@ pub(super) fn delete(snapshot: &Snapshot, request: &DeleteStream) -> Result<Chan
     let stream = snapshot.stream_named(&request.stream).ok_or_else(|| stream_not_found(&request.stream))?;
     let topics: Vec<u32> = snapshot.topics_of(stream.stream_id).map(|topic| topic.topic_id).collect();
     if !topics.is_empty() && !request.topics {
-        let message = format!("stream {} has {} topics: delete them first, or ask for it", stream.name, topics.len());
+        let topics = if topics.len() == 1 { "a topic".to_owned() } else { format!("{} topics", topics.len()) };
+        let message = format!("stream {} has {topics}", stream.name);
         return Err(Failure::because(ErrorCode::Conflict, message));
     }
     let topic_count = u32::try_from(topics.len()).unwrap_or(u32::MAX);

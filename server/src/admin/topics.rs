@@ -72,7 +72,8 @@ pub(super) fn list(snapshot: &Snapshot, request: &ListTopics) -> Result<Topics, 
 pub(super) fn check_partition(topic: &Topic, partition: Option<u32>) -> Result<(), Failure> {
     match partition {
         Some(partition) if topic.options.partition_count <= partition => {
-            let message = format!("topic {} has {} partitions", topic.name, topic.options.partition_count);
+            let (name, count) = (&topic.name, topic.options.partition_count);
+            let message = format!("topic {name} has no partition {partition}; it has {count}, counted from 0");
             Err(Failure::because(ErrorCode::PartitionNotFound, message).with("partition", partition))
         }
         _ => Ok(()),
