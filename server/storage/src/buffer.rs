@@ -19,6 +19,9 @@ use crate::disk::BLOCK_BYTES;
 /// Largest size that is pooled; larger requests are mapped and unmapped each time.
 pub const MAX_POOLED_BYTES: usize = 64 << 20;
 
+/// A huge page of the architectures we run on; where it is another size, the advice is merely of less use.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// Size classes from [`BLOCK_BYTES`] to [`MAX_POOLED_BYTES`], each twice the one before.
 const CLASS_COUNT: usize = (MAX_POOLED_BYTES / BLOCK_BYTES).ilog2() as usize + 1;
 
@@ -78,6 +81,23 @@ impl BufferPool {
     #[must_use]
     pub fn append(&self, capacity_bytes: usize) -> AppendBuffer {
         AppendBuffer { memory: Arc::new(self.lease(round_up_to_block(capacity_bytes.max(1)))), len: 0 }
+    }
+
+    /// A buffer like [`BufferPool::take`]'s that was never used before: its pages are still to be touched.
+    pub(crate) fn fresh(&self, len_bytes: usize) -> AlignedBuffer {
+        let len = round_up_to_block(len_bytes.max(1));
+        let size = class_of(len).1;
+        let mut lists = self.shared.lists();
+        lists.stats.fresh_count += 1;
+        lists.stats.used_bytes += size;
+        drop(lists);
+        AlignedBuffer { memory: Lease { region: Some(Region::map(size)), pool: Arc::clone(&self.shared) }, len }
+    }
+
+    /// Free buffers of the size class that holds `len_bytes`.
+    pub(crate) fn free_count(&self, len_bytes: usize) -> usize {
+        let class = class_of(round_up_to_block(len_bytes.max(1))).0;
+        class.map_or(0, |class| self.shared.lists().classes[class].len())
     }
 
     /// What the pool has done so far.
@@ -356,22 +376,47 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
+    /// Regions that hold whole huge pages are aligned to them and asked for as such: a fresh one costs one fault per huge
+    /// page, and the kernel pins it for direct I/O by the huge page.
     fn map(size: usize) -> Self {
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        match NonNull::new(address.cast()) {
-            Some(start) if address != libc::MAP_FAILED => Self { start, size },
-            _ => out_of_memory(size),
+        if size < HUGE_PAGE_BYTES {
+            return Self { start: map_pages(size), size };
         }
+        let mapped = size + HUGE_PAGE_BYTES;
+        let start = map_pages(mapped);
+        let head = start.addr().get().next_multiple_of(HUGE_PAGE_BYTES) - start.addr().get();
+        // SAFETY: `head + size` is at most `mapped`, so the region lies inside the mapping, and what is cut off lies
+        // beside it; nobody knows of any of it yet. `madvise` changes no content; its refusal only costs time.
+        unsafe {
+            let region = start.add(head);
+            if 0 < head {
+                libc::munmap(start.as_ptr().cast(), head);
+            }
+            if 0 < mapped - head - size {
+                libc::munmap(region.add(size).as_ptr().cast(), mapped - head - size);
+            }
+            libc::madvise(region.as_ptr().cast(), size, libc::MADV_HUGEPAGE);
+            Self { start: region, size }
+        }
+    }
+}
+
+/// New private anonymous memory of the process.
+fn map_pages(size: usize) -> NonNull<u8> {
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    match NonNull::new(address.cast()) {
+        Some(start) if address != libc::MAP_FAILED => start,
+        _ => out_of_memory(size),
     }
 }
 

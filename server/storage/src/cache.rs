@@ -1,5 +1,5 @@
-//! Memory that serves readers: buffers just written (tail chunks) and cold blocks read back. Bounded in bytes, least
-//! recently used goes first, and what nobody read for a while is released.
+//! Memory that serves readers: buffers just written (tail chunks) and cold blocks read back. Bounded in bytes; of each
+//! kind the least recently used goes first, and what nobody read for a while is released.
 //!
 //! Keys are segment nonces, which are unique and change when a segment is rewritten, so nothing stale can be found.
 
@@ -29,23 +29,42 @@ struct Entry {
     second: u64,
 }
 
+/// Cold blocks may have this part of the budget before they push out each other rather than new data: one reader that
+/// starts from the beginning would otherwise empty the cache for everyone, and for itself.
+const COLD_SHARE: u64 = 4;
+
 /// The cache of one core.
 pub(crate) struct Cache {
     budget_bytes: u64,
-    used_bytes: u64,
+    tail_bytes: u64,
+    cold_bytes: u64,
     clock: u64,
     second: u64,
     entries: BTreeMap<Key, Entry>,
-    order: BTreeMap<u64, Key>,
+    /// By last use, each shelf apart.
+    order: BTreeMap<(Shelf, u64), Key>,
 }
 
 impl Cache {
     pub(crate) fn new(budget_bytes: u64) -> Self {
-        Self { budget_bytes, used_bytes: 0, clock: 0, second: 0, entries: BTreeMap::new(), order: BTreeMap::new() }
+        Self {
+            budget_bytes,
+            tail_bytes: 0,
+            cold_bytes: 0,
+            clock: 0,
+            second: 0,
+            entries: BTreeMap::new(),
+            order: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.used_bytes
+        self.tail_bytes + self.cold_bytes
+    }
+
+    /// Releases the oldest new data unless no more than `keep_bytes` of it are left; says whether it did.
+    pub(crate) fn release_oldest(&mut self, keep_bytes: u64) -> bool {
+        keep_bytes < self.tail_bytes && self.release_first(Shelf::Tail)
     }
 
     /// Keeps a buffer that was written to `position` of a segment.
@@ -91,12 +110,12 @@ impl Cache {
     /// Advances the cache's idea of time by one second and releases what was not used for `idle_seconds`.
     pub(crate) fn tick(&mut self, idle_seconds: u64) {
         self.second += 1;
-        while let Some((_, &key)) = self.order.first_key_value() {
-            let idle = self.entries.get(&key).is_none_or(|entry| entry.second + idle_seconds <= self.second);
-            if !idle {
-                break;
+        for shelf in [Shelf::Tail, Shelf::Cold] {
+            while let Some(key) = self.first(shelf)
+                && self.entries.get(&key).is_none_or(|entry| entry.second + idle_seconds <= self.second)
+            {
+                self.remove(key);
             }
-            self.remove(key);
         }
     }
 
@@ -104,7 +123,7 @@ impl Cache {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.order.clear();
-        self.used_bytes = 0;
+        (self.tail_bytes, self.cold_bytes) = (0, 0);
     }
 
     fn insert(&mut self, key: Key, bytes: Bytes, charge_bytes: u64) {
@@ -112,13 +131,10 @@ impl Cache {
         if self.budget_bytes < charge_bytes {
             return;
         }
-        while self.budget_bytes < self.used_bytes + charge_bytes {
-            let Some((_, &oldest)) = self.order.first_key_value() else { break };
-            self.remove(oldest);
-        }
+        while self.budget_bytes < self.used_bytes() + charge_bytes && self.evict() {}
         self.clock += 1;
-        self.used_bytes += charge_bytes;
-        self.order.insert(self.clock, key);
+        *self.bytes_of(key.0) += charge_bytes;
+        self.order.insert((key.0, self.clock), key);
         self.entries.insert(key, Entry { bytes, charge_bytes, used: self.clock, second: self.second });
     }
 
@@ -126,10 +142,10 @@ impl Cache {
         let entry = self.entries.get_mut(&key)?;
         // The most recent one, which is what a tail reader asks for again and again, needs no reordering.
         if entry.used != self.clock {
-            self.order.remove(&entry.used);
+            self.order.remove(&(key.0, entry.used));
             self.clock += 1;
             entry.used = self.clock;
-            self.order.insert(self.clock, key);
+            self.order.insert((key.0, self.clock), key);
         }
         entry.second = self.second;
         Some(entry.bytes.clone())
@@ -137,8 +153,35 @@ impl Cache {
 
     fn remove(&mut self, key: Key) {
         if let Some(entry) = self.entries.remove(&key) {
-            self.order.remove(&entry.used);
-            self.used_bytes -= entry.charge_bytes;
+            self.order.remove(&(key.0, entry.used));
+            *self.bytes_of(key.0) -= entry.charge_bytes;
+        }
+    }
+
+    /// Makes some room.
+    fn evict(&mut self) -> bool {
+        let cold_first = self.budget_bytes / COLD_SHARE <= self.cold_bytes;
+        let shelves = if cold_first { [Shelf::Cold, Shelf::Tail] } else { [Shelf::Tail, Shelf::Cold] };
+        shelves.into_iter().any(|shelf| self.release_first(shelf))
+    }
+
+    fn release_first(&mut self, shelf: Shelf) -> bool {
+        let first = self.first(shelf);
+        first.is_some_and(|key| {
+            self.remove(key);
+            true
+        })
+    }
+
+    /// The least recently used of a shelf.
+    fn first(&self, shelf: Shelf) -> Option<Key> {
+        self.order.range((shelf, 0)..=(shelf, u64::MAX)).next().map(|(_, &key)| key)
+    }
+
+    fn bytes_of(&mut self, shelf: Shelf) -> &mut u64 {
+        match shelf {
+            Shelf::Tail => &mut self.tail_bytes,
+            Shelf::Cold => &mut self.cold_bytes,
         }
     }
 }
@@ -205,6 +248,27 @@ mod tests {
         cache.remove_segment(1);
         assert_eq!(cache.used_bytes(), 0);
         assert!(cache.find(1, 5000).is_none());
+    }
+
+    #[test]
+    fn a_reader_from_the_beginning_does_not_push_out_what_it_will_read() {
+        let mut cache = Cache::new(800);
+        (0..8).for_each(|number| cache.insert_tail(7, 10_000 + number * 100, block(1, 100), 100));
+        for number in 0..20 {
+            cache.insert_cold(7, number * COLD_BLOCK_BYTES, block(2, 100));
+        }
+        assert_eq!(cache.used_bytes(), 800);
+        let kept = (0..8).filter(|number| cache.find(7, 10_000 + number * 100).is_some_and(|found| !found.2)).count();
+        assert_eq!(kept, 6, "a quarter went to cold blocks");
+        assert!(cache.has_cold(7, 19 * COLD_BLOCK_BYTES, 100) && !cache.has_cold(7, 17 * COLD_BLOCK_BYTES, 100));
+    }
+
+    #[test]
+    fn memory_for_new_chunks_comes_from_the_oldest_down_to_a_floor() {
+        let mut cache = Cache::new(800);
+        (0..4).for_each(|number| cache.insert_tail(7, number * 100, block(1, 100), 100));
+        assert!(cache.release_oldest(200) && cache.release_oldest(200) && !cache.release_oldest(200));
+        assert!(cache.find(7, 100).is_none() && cache.find(7, 200).is_some());
     }
 
     #[test]

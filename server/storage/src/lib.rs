@@ -17,6 +17,7 @@ mod log;
 pub mod partition;
 pub mod record_log;
 mod segment;
+mod stock;
 pub mod storage;
 pub mod verify;
 mod wire;

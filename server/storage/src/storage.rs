@@ -128,6 +128,8 @@ pub(crate) struct Shared {
     core: u32,
     pub(crate) limits: StorageLimits,
     pub(crate) cache: RefCell<Cache>,
+    /// Fresh memory is being touched.
+    pub(crate) stocking: Cell<bool>,
     pub(crate) reading: RefCell<BTreeMap<(u64, u64), Rc<Reading>>>,
     pub(crate) descriptors: Descriptors,
     pub(crate) commits: Semaphore,
@@ -180,6 +182,7 @@ impl Storage {
         let storage = Self {
             shared: Rc::new(Shared {
                 cache: RefCell::new(Cache::new(options.limits.cache_bytes)),
+                stocking: Cell::new(false),
                 reading: RefCell::default(),
                 descriptors: Descriptors::new(options.limits.open_files),
                 commits: Semaphore::new(options.limits.commits_in_flight.max(1)),

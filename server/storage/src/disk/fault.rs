@@ -134,6 +134,10 @@ impl Shared {
 }
 
 impl Disk for FaultDisk {
+    fn touch(&self, memory: AlignedBuffer) -> LocalFuture<'_, AlignedBuffer> {
+        self.inner.touch(memory)
+    }
+
     fn open<'a>(&'a self, path: &'a Path, mode: OpenMode) -> LocalFuture<'a, io::Result<Rc<dyn File>>> {
         let opened = self.inner.open(path, mode);
         Box::pin(async move {

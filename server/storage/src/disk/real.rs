@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::pool::Pool;
 use super::ring::Ring;
 use super::system::{self, Root};
-use super::{DirEntry, Disk, Durable, File, LocalFuture, OpenMode, Space, check_read, check_write};
+use super::{BLOCK_BYTES, DirEntry, Disk, Durable, File, LocalFuture, OpenMode, Space, check_read, check_write};
 use crate::buffer::AlignedBuffer;
 
 /// How bytes get to the device.
@@ -48,6 +48,13 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn touch(&self, mut memory: AlignedBuffer) -> LocalFuture<'_, AlignedBuffer> {
+        self.pool.run(move || {
+            memory.as_mut_slice().chunks_mut(BLOCK_BYTES).for_each(|page| page[0] = 0);
+            memory
+        })
+    }
+
     fn open<'a>(&'a self, path: &'a Path, mode: OpenMode) -> LocalFuture<'a, io::Result<Rc<dyn File>>> {
         let wanted = path.to_owned();
         let direct = !matches!(self.engine, Engine::Buffered);

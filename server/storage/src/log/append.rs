@@ -10,6 +10,7 @@ use crate::disk::BLOCK_BYTES;
 use crate::entry::{EntryHeader, FLAG_INDEX_ONLY, Kind, MAX_ENTRY_BYTES, STORAGE_HEADER_BYTES, next_start, round_up};
 use crate::errors::AppendError;
 use crate::segment::{DATA_START, Footer, SEGMENT_FORMAT, Segment, SegmentHeader, StateRecord, Totals};
+use crate::stock::chunk_memory;
 use crate::storage::Shared;
 
 /// Chunks grow from this while they fill quickly.
@@ -249,7 +250,7 @@ impl Log {
             segment: number,
             nonce,
             base,
-            buffer: self.storage.pool.append(capacity),
+            buffer: chunk_memory(&self.storage, capacity),
             submitted: 0,
             written: 0,
             end: state.appended,
