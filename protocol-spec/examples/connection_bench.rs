@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use levada_protocol::client::{self, ClientConfig, ClientEvent};
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::{Durability, Produce, ProduceAck};
+use levada_protocol::pool::BufferPool;
 use levada_protocol::server::{self, ServerConfig, ServerEvent};
 
 const PIECE_BYTES: usize = 256 * 1024;
@@ -46,9 +46,9 @@ fn copy_alone(body_bytes: usize) -> f64 {
 }
 
 fn run(body_bytes: usize) -> (u64, f64) {
-    let mut client = client::Connection::new(ClientConfig::default(), FrameBuffers::new(64 << 20), 0);
+    let mut client = client::Connection::new(ClientConfig::default(), BufferPool::new(64 << 20), 0);
     let config = ServerConfig { auth_required: false, ..ServerConfig::default() };
-    let mut server = server::Connection::new(config, FrameBuffers::new(64 << 20), 0);
+    let mut server = server::Connection::new(config, BufferPool::new(64 << 20), 0);
     to_server(&mut client, &mut server);
     to_client(&mut server, &mut client);
     // Where a copy's target lies 1 to 31 bytes behind its source modulo 4096, some processors copy ten times slower; keep

@@ -4,7 +4,6 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use levada_protocol::batch::{ProducerHeader, StoredBatch, verify_producer, walk_messages};
 use levada_protocol::client::{self, ClientConfig};
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::limits::PREFACE;
 use levada_protocol::messages::{Authenticated, Kind, Request, Role, ServerFrame};
 use levada_protocol::pool::BufferPool;
@@ -122,7 +121,7 @@ fn feed(buffer: &mut dyn BufMut, piece: &[u8]) -> usize {
 
 /// Bytes from a client, after the preface. Authentication succeeds; requests are answered by an error.
 pub(crate) fn server_connection(data: &[u8]) {
-    let mut connection = server::Connection::new(ServerConfig::default(), FrameBuffers::new(0), 0);
+    let mut connection = server::Connection::new(ServerConfig::default(), BufferPool::new(0), 0);
     for mut piece in std::iter::once(&PREFACE[..]).chain(pieces(data)) {
         while !piece.is_empty() {
             let used = feed(connection.read_buffer(), piece);
@@ -166,7 +165,7 @@ fn answer(connection: &mut server::Connection, event: ServerEvent) {
 
 /// Bytes from a server.
 pub(crate) fn client_connection(data: &[u8]) {
-    let mut connection = client::Connection::new(ClientConfig::default(), FrameBuffers::new(0), 0);
+    let mut connection = client::Connection::new(ClientConfig::default(), BufferPool::new(0), 0);
     for mut piece in pieces(data) {
         while !piece.is_empty() {
             let used = feed(connection.read_buffer(), piece);

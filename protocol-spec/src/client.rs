@@ -11,12 +11,13 @@ use std::io::IoSlice;
 use bytes::{BufMut, Bytes};
 
 use crate::frame::{CONTROL_LENGTH_BYTES, FrameError, HEADER_BYTES};
-use crate::frame_reader::{Frame, FrameBuffers, FrameFault, FrameReader, ReadLimits};
+use crate::frame_reader::{Frame, FrameFault, FrameReader, ReadLimits};
 use crate::limits;
 use crate::messages::{
     Authenticate, Authenticated, DecodeError, Error, Goodbye, Hello, Kind, Message, Ping, ServerFrame, Welcome,
 };
 use crate::outbound::Fifo;
+use crate::pool::BufferPool;
 
 /// Who the client is and how it proves that.
 #[derive(Clone, Debug)]
@@ -159,7 +160,7 @@ const MAX_BODY_BYTES: usize = 2 * limits::MAX_BATCH_BYTES;
 
 impl Connection {
     /// A connection opened at `now_ms` (any clock that only moves forward; all times of this machine are of it).
-    pub fn new(config: ClientConfig, buffers: FrameBuffers, now_ms: u64) -> Self {
+    pub fn new(config: ClientConfig, buffers: BufferPool, now_ms: u64) -> Self {
         let max_frame_bytes = HEADER_BYTES + CONTROL_LENGTH_BYTES + limits::MAX_CONTROL_BYTES + MAX_BODY_BYTES;
         let read_limits = ReadLimits { max_frame_bytes, max_control_bytes: limits::MAX_CONTROL_BYTES };
         let mut connection = Self {

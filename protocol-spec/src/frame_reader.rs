@@ -1,15 +1,14 @@
 //! From received bytes to frames. Small frames are slices of one buffer; a large frame gets a buffer of its own, into which
 //! the rest of it is read directly: it is contiguous and was copied at most by the little that came with its header.
 //!
-//! Buffers of large frames come from [`FrameBuffers`] and go back there when the last slice of the frame is dropped:
-//! touching fresh memory costs more than the copy into it. Nothing is allocated for a frame over the limit.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Buffers of large frames come from a [`BufferPool`] and go back there when the last slice of the frame is dropped.
+//! Nothing is allocated for a frame over the limit.
 
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::{CONTROL_LENGTH_BYTES, FLAG_BODY, FrameHeader, HEADER_BYTES};
+use crate::pool::BufferPool;
 
 /// Frames longer than this are read into a buffer of their own.
 const LARGE_FRAME_BYTES: usize = 32 * 1024;
@@ -17,73 +16,6 @@ const LARGE_FRAME_BYTES: usize = 32 * 1024;
 const IDLE_READ_BYTES: usize = 4 * 1024;
 /// What one read may take from a connection with much to say.
 const BUSY_READ_BYTES: usize = 64 * 1024;
-/// Large buffers are sized in steps of this, so that a returned one fits the next frame of about the same length.
-const LARGE_STEP_BYTES: usize = 64 * 1024;
-
-/// Buffers of large frames, reused. Clones share them.
-#[derive(Clone, Debug)]
-pub struct FrameBuffers {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    kept: Mutex<Kept>,
-    most_kept_bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    buffers: Vec<Vec<u8>>,
-    bytes: usize,
-}
-
-impl FrameBuffers {
-    /// Keeps up to `most_kept_bytes` of unused buffers.
-    pub fn new(most_kept_bytes: usize) -> Self {
-        Self { shared: Arc::new(Shared { kept: Mutex::default(), most_kept_bytes }) }
-    }
-
-    /// An empty buffer with room for `bytes`: the most recently returned one that fits, for the sake of the CPU's caches.
-    fn take(&self, bytes: usize) -> Vec<u8> {
-        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.buffers.iter().rposition(|buffer| bytes <= buffer.capacity()) {
-            Some(at) => {
-                let buffer = kept.buffers.remove(at);
-                kept.bytes -= buffer.capacity();
-                buffer
-            }
-            None => Vec::with_capacity(bytes.next_multiple_of(LARGE_STEP_BYTES)),
-        }
-    }
-
-    fn give_back(&self, mut buffer: Vec<u8>) {
-        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.bytes + buffer.capacity() <= self.shared.most_kept_bytes {
-            buffer.clear();
-            kept.bytes += buffer.capacity();
-            kept.buffers.push(buffer);
-        }
-    }
-}
-
-/// The memory of a large frame on loan.
-struct Loan {
-    buffer: Vec<u8>,
-    home: FrameBuffers,
-}
-
-impl AsRef<[u8]> for Loan {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.home.give_back(std::mem::take(&mut self.buffer));
-    }
-}
 
 /// Why received bytes are not frames. Nothing after such bytes can be trusted: the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,7 +69,7 @@ pub(crate) struct ReadLimits {
 pub(crate) struct FrameReader {
     small: BytesMut,
     large: Option<(FrameHeader, Limit<Vec<u8>>)>,
-    buffers: FrameBuffers,
+    buffers: BufferPool,
     limits: ReadLimits,
     /// How much the next read may take; grows when a read filled what it was given.
     read_bytes: usize,
@@ -150,7 +82,7 @@ impl std::fmt::Debug for FrameReader {
 }
 
 impl FrameReader {
-    pub(crate) fn new(buffers: FrameBuffers, limits: ReadLimits) -> Self {
+    pub(crate) fn new(buffers: BufferPool, limits: ReadLimits) -> Self {
         Self { small: BytesMut::new(), large: None, buffers, limits, read_bytes: IDLE_READ_BYTES }
     }
 
@@ -194,8 +126,7 @@ impl FrameReader {
                 self.large = Some((header, rest));
                 return Ok(None);
             }
-            let loan = Loan { buffer: rest.into_inner(), home: self.buffers.clone() };
-            return self.split(header, Bytes::from_owner(loan)).map(Some);
+            return self.split(header, self.buffers.share(rest.into_inner())).map(Some);
         }
         let Some(head) = self.small.first_chunk::<HEADER_BYTES>() else {
             if self.small.is_empty() {
@@ -210,7 +141,7 @@ impl FrameReader {
             return self.split(header, frame).map(Some);
         }
         if LARGE_FRAME_BYTES < frame_bytes {
-            let mut buffer = self.buffers.take(frame_bytes);
+            let mut buffer = self.buffers.take_empty(frame_bytes);
             buffer.extend_from_slice(&self.small);
             self.small.clear();
             let missing = frame_bytes - buffer.len();

@@ -50,16 +50,42 @@ impl BufferPool {
 
     /// Takes a buffer of at least `capacity` bytes, whose content is whatever it was.
     pub fn take(&self, capacity: usize) -> PooledBuffer {
-        let class = class_of(capacity);
-        let reused = class.and_then(|class| {
-            let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let buffer = idle.classes[class].pop()?;
-            idle.bytes -= buffer.len();
-            Some(buffer)
-        });
-        let buffer = reused.unwrap_or_else(|| vec![0; class.map_or(capacity, class_bytes)]);
-        self.shared.in_use_bytes.fetch_add(buffer.len(), Ordering::Relaxed);
-        PooledBuffer { buffer, length: 0, shared: Arc::clone(&self.shared) }
+        let bytes = rounded(capacity);
+        let buffer = match self.reuse(capacity) {
+            Some(mut buffer) => {
+                buffer.resize(bytes, 0);
+                buffer
+            }
+            None => vec![0; bytes],
+        };
+        self.lend(buffer, 0)
+    }
+
+    /// Takes an empty vector with room for `capacity` bytes; [`BufferPool::share`] makes it one of the pool's.
+    pub(crate) fn take_empty(&self, capacity: usize) -> Vec<u8> {
+        let mut buffer = self.reuse(capacity).unwrap_or_else(|| Vec::with_capacity(rounded(capacity)));
+        buffer.clear();
+        buffer
+    }
+
+    /// A filled vector as shared bytes; it comes to the pool when the last of them is gone.
+    pub(crate) fn share(&self, buffer: Vec<u8>) -> Bytes {
+        let length = buffer.len();
+        Bytes::from_owner(self.lend(buffer, length))
+    }
+
+    fn lend(&self, buffer: Vec<u8>, length: usize) -> PooledBuffer {
+        self.shared.in_use_bytes.fetch_add(buffer.capacity(), Ordering::Relaxed);
+        PooledBuffer { buffer, length, shared: Arc::clone(&self.shared) }
+    }
+
+    /// A free buffer, as it was left.
+    fn reuse(&self, capacity: usize) -> Option<Vec<u8>> {
+        let class = class_of(capacity)?;
+        let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = idle.classes[class].pop()?;
+        idle.bytes -= buffer.capacity();
+        Some(buffer)
     }
 
     /// Bytes of buffers that are out, frozen ones included.
@@ -85,6 +111,11 @@ fn class_of(capacity: usize) -> Option<usize> {
     let base = MIN_CLASS_BYTES << doubling;
     let class = doubling * 4 + (capacity - base).div_ceil(base / 4);
     (class < CLASS_COUNT).then_some(class)
+}
+
+/// What a buffer for `capacity` bytes is made to hold.
+fn rounded(capacity: usize) -> usize {
+    class_of(capacity).map_or(capacity, class_bytes)
 }
 
 /// Bytes of the buffers of a class.
@@ -140,13 +171,14 @@ impl AsRef<[u8]> for PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
-        self.shared.in_use_bytes.fetch_sub(buffer.len(), Ordering::Relaxed);
-        let Some(class) = class_of(buffer.len()).filter(|class| class_bytes(*class) == buffer.len()) else {
+        let capacity = buffer.capacity();
+        self.shared.in_use_bytes.fetch_sub(capacity, Ordering::Relaxed);
+        let Some(class) = class_of(capacity).filter(|class| class_bytes(*class) == capacity) else {
             return;
         };
         let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.bytes + buffer.len() <= self.shared.max_idle_bytes {
-            idle.bytes += buffer.len();
+        if idle.bytes + capacity <= self.shared.max_idle_bytes {
+            idle.bytes += capacity;
             idle.classes[class].push(buffer);
         }
     }

@@ -13,13 +13,14 @@ use bytes::{BufMut, Bytes};
 
 use crate::errors::ErrorCode;
 use crate::frame::{CONTROL_LENGTH_BYTES, HEADER_BYTES};
-use crate::frame_reader::{Frame, FrameBuffers, FrameFault, FrameReader, ReadLimits};
+use crate::frame_reader::{Frame, FrameFault, FrameReader, ReadLimits};
 use crate::limits;
 use crate::messages::{
     Authenticate, Authenticated, DecodeError, Deliver, Detail, Error, Goodbye, GoodbyeReason, Hello, Kind, Message,
     Pong, Request, SubscriptionEnded, Unsubscribed, Welcome,
 };
 use crate::outbound::{Fair, Lane};
+use crate::pool::BufferPool;
 
 /// What the server says of itself and holds its clients to.
 #[derive(Clone, Debug)]
@@ -195,7 +196,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection opened at `now_ms` (any clock that only moves forward; all times of this machine are of it).
-    pub fn new(config: ServerConfig, buffers: FrameBuffers, now_ms: u64) -> Self {
+    pub fn new(config: ServerConfig, buffers: BufferPool, now_ms: u64) -> Self {
         let reader = FrameReader::new(buffers, ServerConfig::limits_before_user());
         Self {
             config,

@@ -5,11 +5,11 @@ use std::io::IoSlice;
 use bytes::{BufMut, Bytes};
 use levada_protocol::client::{self, ClientConfig, ClientEvent, ClientFault};
 use levada_protocol::errors::ErrorCode;
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::{
     AuthMethod, Authenticate, Authenticated, Credit, Deliver, Durability, Error, Fetch, Fetched, GoodbyeReason, Kind,
     ListStreams, Ping, Position, Produce, Request, Role, ServerFrame, Streams, Unsubscribe,
 };
+use levada_protocol::pool::BufferPool;
 use levada_protocol::server::{self, ServerConfig, ServerEvent, ServerFault};
 use levada_protocol::{limits, messages::Message};
 
@@ -34,8 +34,8 @@ impl Pair {
     fn new(server: ServerConfig) -> Pair {
         let client = ClientConfig { credentials: Some(credentials()), ..ClientConfig::default() };
         Pair {
-            client: client::Connection::new(client, FrameBuffers::new(1 << 24), 0),
-            server: server::Connection::new(server, FrameBuffers::new(1 << 24), 0),
+            client: client::Connection::new(client, BufferPool::new(1 << 24), 0),
+            server: server::Connection::new(server, BufferPool::new(1 << 24), 0),
             now_ms: 0,
             step: usize::MAX,
         }
@@ -211,7 +211,7 @@ fn before_authentication_only_ping_is_answered() {
 
 #[test]
 fn a_frame_over_8_kib_before_authentication_ends_the_connection() {
-    let mut server = server::Connection::new(ServerConfig::default(), FrameBuffers::new(0), 0);
+    let mut server = server::Connection::new(ServerConfig::default(), BufferPool::new(0), 0);
     let mut bytes = limits::PREFACE.to_vec();
     bytes.extend_from_slice(&u32::MAX.to_le_bytes());
     bytes.extend_from_slice(&[0; 12]);
@@ -224,7 +224,7 @@ fn a_frame_over_8_kib_before_authentication_ends_the_connection() {
 
 #[test]
 fn another_protocol_is_refused_at_its_first_byte() {
-    let mut server = server::Connection::new(ServerConfig::default(), FrameBuffers::new(0), 0);
+    let mut server = server::Connection::new(ServerConfig::default(), BufferPool::new(0), 0);
     fill(server.read_buffer(), b"G");
     server.on_received(0, 0);
     assert!(matches!(server.poll_event(), Err(ServerFault::Preface)));
@@ -311,7 +311,7 @@ fn silence_is_broken_by_ping_and_a_dead_server_is_given_up() {
 
 #[test]
 fn a_client_that_does_not_say_who_it_is_in_time_is_sent_away() {
-    let mut server = server::Connection::new(ServerConfig::default(), FrameBuffers::new(0), 100);
+    let mut server = server::Connection::new(ServerConfig::default(), BufferPool::new(0), 100);
     assert_eq!(server.poll_deadline(), Some(5_100));
     assert!(server.on_deadline(5_099).is_ok());
     assert_eq!(server.on_deadline(5_100), Err(ServerFault::AuthTimeout));

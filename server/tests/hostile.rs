@@ -15,9 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada::{Client, ClientOptions, Credentials, Message, ProducerOptions};
 use levada_protocol::client::{ClientConfig, ClientEvent, Connection};
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::limits;
 use levada_protocol::messages::{AuthMethod, Authenticate, Durability, Position, Produce, Subscribe};
+use levada_protocol::pool::BufferPool;
 use tokio::time::Instant;
 
 const MIB: u64 = 1024 * 1024;
@@ -88,7 +88,7 @@ impl Raw {
     fn open(server: &Server, token: &Bytes) -> Raw {
         let credentials = Authenticate { method: AuthMethod::Token, user: String::new(), secret: token.clone() };
         let config = ClientConfig { credentials: Some(credentials), ..ClientConfig::default() };
-        let mut raw = Raw { stream: server.connect(), machine: Connection::new(config, FrameBuffers::new(0), 0) };
+        let mut raw = Raw { stream: server.connect(), machine: Connection::new(config, BufferPool::new(0), 0) };
         let event = raw.next();
         assert!(matches!(event, ClientEvent::Ready { .. }), "{event:?}");
         raw

@@ -55,7 +55,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, default_value_t = CodecName::None, value_name = "CODEC")]
     pub(crate) compression: CodecName,
     /// Batches each producer keeps unacknowledged
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) in_flight: u32,
     /// Share of the messages sent before measuring begins, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=90))]

@@ -15,9 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::client::{ClientConfig, ClientEvent, ClientFault, Connection};
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::limits::MAX_REQUESTS_IN_FLIGHT;
 use levada_protocol::messages::ServerFrame;
+use levada_protocol::pool::BufferPool;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
@@ -71,7 +71,7 @@ pub(crate) struct Driver {
     closing: bool,
     wire: Wire,
     backoff: Backoff,
-    buffers: FrameBuffers,
+    buffers: BufferPool,
     residents: BTreeMap<u64, Resident>,
     /// Residents that may have something to send.
     dirty: BTreeSet<u64>,
@@ -102,7 +102,7 @@ impl Driver {
             orphaned: false,
             closing: false,
             wire: Wire::Down { retry_at_ms: 0 },
-            buffers: FrameBuffers::new(KEPT_BUFFER_BYTES),
+            buffers: BufferPool::new(KEPT_BUFFER_BYTES),
             residents: BTreeMap::new(),
             dirty: BTreeSet::new(),
             connecting: Vec::new(),

@@ -53,7 +53,7 @@ impl Default for ProducerOptions {
             batch_bytes: 1 << 20,
             batch_messages: levada_protocol::limits::MAX_MESSAGES_PER_BATCH,
             linger: Duration::ZERO,
-            max_in_flight: 5,
+            max_in_flight: 8,
             compression: Compression::Topic,
             idempotent: true,
             durability: Durability::Memory,
@@ -92,7 +92,7 @@ impl ProducerOptions {
         self
     }
 
-    /// Unacknowledged batches per partition, 1 to 64; the server may allow fewer. Default 5. Without idempotence it is 1.
+    /// Unacknowledged batches per partition, 1 to 64; the server may allow fewer. Default 8. Without idempotence it is 1.
     #[must_use]
     pub fn max_in_flight(mut self, count: usize) -> ProducerOptions {
         self.max_in_flight = count;

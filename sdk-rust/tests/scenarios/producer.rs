@@ -140,7 +140,7 @@ async fn a_batch_does_not_leave_while_it_is_filled() {
 async fn no_more_than_the_window_is_in_flight_and_order_is_kept() {
     let stage = Stage::new(1);
     stage.always(Act::Hold);
-    let (_client, producer) = producer(&stage, ProducerOptions::new()).await;
+    let (_client, producer) = producer(&stage, ProducerOptions::new().max_in_flight(5)).await;
     let deliveries = enqueue_apart(&producer, 0..12).await;
     assert_eq!(stage.batch_sizes(), [1, 1, 1, 1, 1], "five are in flight, the rest waits");
     stage.release();

@@ -14,8 +14,8 @@ use levada::{
     Random, ServerAddress,
 };
 use levada_protocol::batch::{SERVER_PART_BYTES, ServerPart, StoredBatch, verify_producer};
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::*;
+use levada_protocol::pool::BufferPool;
 use levada_protocol::server::{Connection, ServerConfig, ServerEvent};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -380,7 +380,7 @@ impl Stage {
             (state.auth.is_some(), state.max_in_flight)
         };
         let config = ServerConfig { auth_required, max_in_flight, ..ServerConfig::default() };
-        let machine = Connection::new(config, FrameBuffers::new(1 << 20), 0);
+        let machine = Connection::new(config, BufferPool::new(1 << 20), 0);
         let mut changed = self.changed.subscribe();
         let mut serving =
             Serving { stage: self, number, machine, subscriptions: BTreeMap::new(), unanswered: 0, cut: false };

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::GoodbyeReason;
+use levada_protocol::pool::BufferPool;
 use levada_protocol::server;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::Notify;
@@ -77,7 +77,7 @@ pub struct Edge {
     pub(super) budget: Arc<SharedBudget>,
     tls: Option<TlsAcceptor>,
     connections: Arc<Connections>,
-    frame_buffers: FrameBuffers,
+    frame_buffers: BufferPool,
     /// What times of connection machines count from.
     started: Instant,
     next_id: Cell<u64>,
@@ -118,7 +118,7 @@ impl Edge {
             budget,
             tls,
             connections,
-            frame_buffers: FrameBuffers::new(KEPT_FRAME_BYTES),
+            frame_buffers: BufferPool::new(KEPT_FRAME_BYTES),
             started: Instant::now(),
             next_id: Cell::new(1),
             live: RefCell::default(),

@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada_protocol::batch::{BatchBuilder, BatchLimits, NewMessage, SealOptions, StoredBatch};
 use levada_protocol::client::{self, ClientConfig, ClientEvent};
-use levada_protocol::frame_reader::FrameBuffers;
 use levada_protocol::messages::*;
 use levada_protocol::{Call, Reply, ServerFrame};
 use levada_server::admin::{AdminHandle, AdminMessage};
@@ -312,7 +311,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(stream: Box<dyn Duplex>, config: ClientConfig) -> Self {
-        let machine = client::Connection::new(config, FrameBuffers::new(8 << 20), 0);
+        let machine = client::Connection::new(config, levada_protocol::pool::BufferPool::new(8 << 20), 0);
         Self { machine, stream, started: Instant::now(), builder: BatchBuilder::new(BatchLimits::default()) }
     }
 
