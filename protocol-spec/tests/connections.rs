@@ -223,6 +223,22 @@ fn a_frame_over_8_kib_before_authentication_ends_the_connection() {
 }
 
 #[test]
+fn the_limit_before_authentication_is_8_kib_to_the_byte() {
+    let begin = |frame_bytes: usize| {
+        let mut server = server::Connection::new(ServerConfig::default(), BufferPool::new(0), 0);
+        let mut bytes = limits::PREFACE.to_vec();
+        bytes.extend_from_slice(&u32::try_from(frame_bytes - 4).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&[0; 12]);
+        fill(server.read_buffer(), &bytes);
+        server.on_received(0, 0);
+        server.poll_event()
+    };
+    let is_too_large = |fault: ServerFault| fault.to_string().contains(&limits::MAX_PREAUTH_FRAME_BYTES.to_string());
+    assert!(!begin(limits::MAX_PREAUTH_FRAME_BYTES).is_err_and(is_too_large));
+    assert!(begin(limits::MAX_PREAUTH_FRAME_BYTES + 1).is_err_and(is_too_large));
+}
+
+#[test]
 fn another_protocol_is_refused_at_its_first_byte() {
     let mut server = server::Connection::new(ServerConfig::default(), BufferPool::new(0), 0);
     fill(server.read_buffer(), b"G");

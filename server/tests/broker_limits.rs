@@ -13,8 +13,9 @@ use levada_server::admin::AdminMessage;
 use levada_server::auth::{AuthMessage, Credential, Principal, Session};
 use levada_server::edge::{ConnectionLimits, tls};
 use levada_server::metadata::Role as UserRole;
-use levada_server::metadata::event::{UserAltered, UserCreated};
+use levada_server::metadata::event::{self, UserCreated};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 const PREFACE: &[u8] = &levada_protocol::limits::PREFACE;
@@ -242,6 +243,32 @@ fn three_hundred_idle_connections_serve_as_well() {
     });
 }
 
+/// Makes a user and a session of it, in which the scenario plays the part of authentication.
+async fn log_in(world: &World, inbox: &mut mpsc::Receiver<AuthMessage>, user_id: u32) -> Client {
+    let (name, password_hash) = (format!("u{user_id}"), "first".into());
+    let role = UserRole::Member;
+    world.happen(UserCreated { user_id, name: name.clone(), role, password_hash, at_us: 0 }).await;
+    let secret = Bytes::from_static(b"secret");
+    let credentials = Authenticate { method: AuthMethod::Password, user: name.clone(), secret };
+    let config = ClientConfig { credentials: Some(credentials), ..ClientConfig::default() };
+    let mut client = Client::new(world.dial(0, 4096), config);
+    let told = async {
+        let Some(AuthMessage::Authenticate { attempt, reply }) = inbox.recv().await else {
+            panic!("authentication ended");
+        };
+        assert!(attempt.confidential && attempt.peer.is_loopback());
+        let version = world.shards[0].snapshot().users[&user_id].password_version;
+        let credential = Credential::Password { version };
+        let principal = Principal { user_id, name: name.as_str().into(), credential };
+        let answer =
+            Authenticated { user: name.clone(), role: Role::Member, ticket: Bytes::new(), ticket_expires_at_us: 0 };
+        reply.send(Ok(Session { principal, reply: answer })).expect("the connection waits for it");
+    };
+    let (event, ()) = tokio::join!(client.next(), told);
+    assert!(matches!(event, Some(ClientEvent::Ready { authenticated: Some(_), .. })), "{event:?}");
+    client
+}
+
 #[test]
 fn a_session_does_what_its_role_may_and_ends_by_revocation_with_its_last_answer() {
     scenario(async {
@@ -249,49 +276,33 @@ fn a_session_does_what_its_role_may_and_ends_by_revocation_with_its_last_answer(
         options.edge.insecure_dev = false;
         let world = World::with(options).await;
         let topic = world.topic(1).await;
-        let user = UserCreated {
-            user_id: 3,
-            name: "u".into(),
-            role: UserRole::Member,
-            password_hash: "first".into(),
-            at_us: 0,
-        };
-        world.happen(user).await;
-        let secret = Bytes::from_static(b"secret");
-        let credentials = Authenticate { method: AuthMethod::Password, user: "u".into(), secret };
-        let config = ClientConfig { credentials: Some(credentials), ..ClientConfig::default() };
-        let mut client = Client::new(world.dial(0, 4096), config);
         let mut inbox = world.auth.borrow_mut().take().expect("nobody else authenticates");
-        let told = async {
-            let Some(AuthMessage::Authenticate { attempt, reply }) = inbox.recv().await else {
-                panic!("authentication ended");
-            };
-            assert!(attempt.confidential && attempt.peer.is_loopback());
-            let version = world.shards[0].snapshot().users[&3].password_version;
-            let principal = Principal { user_id: 3, name: "u".into(), credential: Credential::Password { version } };
-            let answer =
-                Authenticated { user: "u".into(), role: Role::Member, ticket: Bytes::new(), ticket_expires_at_us: 0 };
-            reply.send(Ok(Session { principal, reply: answer })).unwrap();
-        };
-        let (event, ()) = tokio::join!(client.next(), told);
-        assert!(matches!(event, Some(ClientEvent::Ready { authenticated: Some(_), .. })), "{event:?}");
+        let mut client = log_in(&world, &mut inbox, 3).await;
+        let mut writer = log_in(&world, &mut inbox, 4).await;
         client.produce(topic, 0, &["a"]).await.unwrap();
         let error = client.call(&CreateStream { stream: "x".into() }).await.unwrap_err();
         assert_eq!(code(&error), "PERMISSION_DENIED");
+        client.subscribe(1, (topic, 0), Position::LATEST, 1 << 20).await.unwrap();
+        writer.produce(topic, 0, &["b"]).await.unwrap();
+        assert_eq!(client.delivery().await.texts(), ["b"]);
+
         let password = Some(Bytes::from_static(b"another secret"));
-        let asked = client.machine.request(&AlterUser { user: "u".into(), password, role: None }).unwrap();
+        let asked = client.machine.request(&AlterUser { user: "u3".into(), password, role: None }).unwrap();
         client.flush().await;
         let Some(AdminMessage::Request { reply, .. }) = world.admin_request().await else {
             panic!("administration ended");
         };
         // The change is installed everywhere before it is answered.
-        world.happen(UserAltered { user_id: 3, password_hash: Some("second".into()), role: None }).await;
+        let changed = event::UserAltered { user_id: 3, password_hash: Some("second".into()), role: None };
+        world.happen(changed).await;
+        writer.produce(topic, 0, &["c"]).await.unwrap();
         let _ignored = client.machine.request(&ListStreams {}).unwrap();
-        assert!(client.hears_nothing_within(Duration::from_secs(1)).await, "an answer that was not given");
-        let user = UserInfo { user_id: 3, user: "u".into(), role: Role::Member, created_at_us: 0, token_count: 0 };
-        reply.send(Ok(levada_protocol::messages::UserAltered { user }.into())).unwrap();
-        client.answer::<levada_protocol::messages::UserAltered>(asked).await.unwrap();
+        assert!(client.hears_nothing_within(Duration::from_secs(1)).await, "it hears what it may not any more");
+        let user = UserInfo { user_id: 3, user: "u3".into(), role: Role::Member, created_at_us: 0, token_count: 0 };
+        reply.send(Ok(UserAltered { user }.into())).unwrap();
+        client.answer::<UserAltered>(asked).await.unwrap();
         assert_eq!(client.goodbye().await, GoodbyeReason::Revoked);
+        writer.produce(topic, 0, &["d"]).await.unwrap();
     });
 }
 

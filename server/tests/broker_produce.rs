@@ -260,6 +260,20 @@ fn partitions_grow_and_settings_change_while_open() {
 }
 
 #[test]
+fn retention_never_takes_the_segment_that_is_written_to() {
+    scenario(async {
+        let world = World::new().await;
+        let options = levada_server::metadata::TopicOptions { retention_bytes: Some(1), ..topic_options(1) };
+        let topic = world.topic_with(options).await;
+        let mut client = world.client().await;
+        client.produce(topic, 0, &["a", "b"]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let (head, texts) = world.client().await.fetch(from_start(topic, 0)).await.unwrap();
+        assert_eq!((head.log_start_offset, texts), (0, vec!["a".to_owned(), "b".to_owned()]));
+    });
+}
+
+#[test]
 fn describe_and_purge_see_all_partitions_of_their_shard() {
     scenario(async {
         let world = World::with_cores(2).await;

@@ -12,6 +12,8 @@ mod producers;
 mod shards;
 mod status;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod topics;
 mod users;

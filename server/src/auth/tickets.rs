@@ -56,3 +56,31 @@ impl Tickets {
         self.by_digest.get(&digest).map(|ticket| (ticket.principal.clone(), ticket.expires_at_us))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Counting(std::sync::atomic::AtomicU8);
+
+    impl Random for Counting {
+        fn fill(&self, out: &mut [u8]) {
+            out.fill(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_good_until_it_expires_and_for_whom_it_was_given_to() {
+        let (mut tickets, random) = (Tickets::default(), Counting(0.into()));
+        let ann = Principal { name: "ann".into(), ..Principal::insecure_dev() };
+        let bob = Principal { name: "bob".into(), ..Principal::insecure_dev() };
+        let first = tickets.issue(ann.clone(), 100, &random);
+        let second = tickets.issue(bob, 200, &random);
+        assert_eq!(tickets.find(&first, 99), Some((ann, 100)));
+        assert_eq!(tickets.find(&first, 100), None, "its time is over");
+        assert_eq!(tickets.find(&second, 100).map(|(principal, _)| principal.name), Some("bob".into()));
+        assert_eq!(tickets.find(b"nobody's", 100), None);
+        assert_eq!((tickets.by_digest.len(), tickets.by_expiry.len()), (1, 1), "what expired is forgotten");
+    }
+}

@@ -40,13 +40,18 @@ pub(crate) fn scenario(steps: impl Future<Output = ()>) {
         .start_paused(true)
         .build()
         .expect("the scenario holds");
-    LocalSet::new().block_on(&runtime, steps);
+    LocalSet::new().block_on(&runtime, in_time(steps, Duration::from_secs(24 * 3600)));
+}
+
+/// A scenario that waits for what never comes fails, instead of waiting for ever.
+async fn in_time(steps: impl Future<Output = ()>, limit: Duration) {
+    timeout(limit, steps).await.expect("the scenario ends");
 }
 
 /// Runs a scenario with real sockets, and so on the real clock.
 pub(crate) fn scenario_on_sockets(steps: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the scenario holds");
-    LocalSet::new().block_on(&runtime, steps);
+    LocalSet::new().block_on(&runtime, in_time(steps, Duration::from_secs(120)));
 }
 
 /// What a world is made with.
