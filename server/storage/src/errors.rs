@@ -76,9 +76,6 @@ pub enum AppendLost {
     /// The disk failed and the process is stopping.
     #[error("the disk failed; outcome unknown")]
     Failed,
-    /// The batch was cut off the log before it was durable.
-    #[error("the batch was cut; outcome unknown")]
-    Cut,
     /// The partition was closed first.
     #[error("the partition was closed; outcome unknown")]
     Closed,

@@ -59,7 +59,6 @@ impl Log {
         match &state.phase {
             Phase::Open => {}
             Phase::ReadOnly(reason) => return Err(AppendError::ReadOnly(Rc::clone(reason))),
-            Phase::OutOfSpace => return Err(AppendError::DiskFull),
             Phase::Closing | Phase::Closed => return Err(AppendError::Closed),
             Phase::Failed => return Err(AppendError::Failed),
         }

@@ -61,8 +61,6 @@ pub(crate) struct Mark {
 pub(crate) enum Phase {
     Open,
     ReadOnly(Rc<ReadOnlyReason>),
-    /// A write found no space where space was reserved: nothing more until the log is opened again.
-    OutOfSpace,
     Closing,
     Closed,
     Failed,
@@ -193,7 +191,6 @@ impl Log {
         match self.state.borrow().phase {
             Phase::Open | Phase::Closing | Phase::ReadOnly(_) => None,
             Phase::Failed => Some(AppendLost::Failed),
-            Phase::OutOfSpace => Some(AppendLost::Cut),
             Phase::Closed => Some(AppendLost::Closed),
         }
     }

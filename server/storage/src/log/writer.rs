@@ -52,12 +52,11 @@ struct Commit {
 }
 
 struct Flight<'a> {
-    write: LocalFuture<'static, io::Result<()>>,
+    write: LocalFuture<'a, io::Result<()>>,
     result: Option<io::Result<()>>,
     length: usize,
     mark: Mark,
     started: Instant,
-    _permit: SemaphorePermit<'a>,
 }
 
 enum Plan {
@@ -88,6 +87,11 @@ pub(super) async fn run(log: Rc<Log>) {
         let plan = writer.plan();
         let done = match plan {
             Plan::Commit(commit) => {
+                // Whoever waits for space must hold no permit: what frees space may need one.
+                let file = match writer.make_room(&commit).await {
+                    Ok(file) => file,
+                    Err((path, operation, error)) => return writer.fail(&path, operation, &error),
+                };
                 let permit = match storage.commits.try_acquire() {
                     Ok(permit) => permit,
                     // Only a writer with nothing under way waits, so those that hold permits always finish.
@@ -100,11 +104,9 @@ pub(super) async fn run(log: Rc<Log>) {
                         continue;
                     }
                 };
-                let started = writer.start(commit, permit).await;
-                if started.is_ok() {
-                    writer.zero_ahead(BUSY_MARGIN_BYTES).await;
-                }
-                started
+                writer.start(commit, file, permit);
+                writer.zero_ahead(BUSY_MARGIN_BYTES).await;
+                Ok(())
             }
             Plan::Seal { number, nonce, footer } => writer.seal(number, nonce, footer).await,
             Plan::Create(header) => writer.create(&header).await,
@@ -158,7 +160,7 @@ impl<'a> Writer<'a> {
             state = self.log.state.borrow_mut();
         }
         let busy = !self.flights.is_empty();
-        if matches!(state.phase, Phase::Failed | Phase::OutOfSpace) {
+        if matches!(state.phase, Phase::Failed) {
             return if busy { Plan::Wait(None) } else { Plan::Idle };
         }
         let state = &mut *state;
@@ -210,15 +212,18 @@ impl<'a> Writer<'a> {
         storage.descriptors.get(&*storage.disk, nonce, &path, true).await.map_err(|error| (path, "open", error))
     }
 
-    async fn start(&mut self, commit: Commit, permit: SemaphorePermit<'a>) -> Result<(), Failure> {
+    /// The file of a commit, with space for it.
+    async fn make_room(&self, commit: &Commit) -> Result<Rc<dyn File>, Failure> {
         let file = self.file(commit.segment, commit.nonce).await?;
         self.reserve(&*file, commit.offset + commit.bytes.len() as u64).await?;
+        Ok(file)
+    }
+
+    fn start(&mut self, commit: Commit, file: Rc<dyn File>, permit: SemaphorePermit<'a>) {
         let length = commit.bytes.len();
-        let (bytes, offset) = (commit.bytes, commit.offset);
-        let write = Box::pin(async move { file.write(bytes, offset, Durable::Yes).await });
+        let write = Box::pin(write_commit(self.log, file, commit.bytes, commit.offset, permit));
         let started = Instant::now();
-        self.flights.push_back(Flight { write, result: None, length, mark: commit.mark, started, _permit: permit });
-        Ok(())
+        self.flights.push_back(Flight { write, result: None, length, mark: commit.mark, started });
     }
 
     /// Makes sure that a write up to `end` cannot fail for lack of space. Waits while the disk is full.
@@ -239,10 +244,10 @@ impl<'a> Writer<'a> {
                         active.reserved = active.reserved.max(target);
                     }
                     drop(state);
-                    self.unstall();
+                    unstall(self.log);
                     return Ok(());
                 }
-                Err(error) if is_no_space(&error) => self.stall().await,
+                Err(error) if is_no_space(&error) => self.stall(&file.path()).await?,
                 Err(error) => return Err((file.path(), "reserve", error)),
             }
         }
@@ -256,25 +261,8 @@ impl<'a> Writer<'a> {
         round_up((reserved + step).min(limit).max(end))
     }
 
-    /// Waits until space may have been freed. Appends are refused from now on; nothing accepted is lost.
-    async fn stall(&self) {
-        let newly = !std::mem::replace(&mut self.log.state.borrow_mut().stalled, true);
-        self.log.storage.set_full();
-        if newly {
-            tracing::warn!(partition = %self.log.identity, "disk is full: appends are refused until space is freed");
-            self.log.announce();
-        }
-        tokio::select! {
-            biased;
-            () = self.log.storage.space_freed.notified() => {}
-            () = tokio::time::sleep(SPACE_RETRY) => {}
-        }
-    }
-
-    fn unstall(&self) {
-        if std::mem::take(&mut self.log.state.borrow_mut().stalled) {
-            self.log.announce();
-        }
+    async fn stall(&self, path: &Path) -> Result<(), Failure> {
+        stall(self.log).await.map_err(|closed| (path.to_path_buf(), "wait for space", closed))
     }
 
     async fn create(&self, header: &SegmentHeader) -> Result<(), Failure> {
@@ -285,7 +273,7 @@ impl<'a> Writer<'a> {
         let file = loop {
             match self.create_file(header, &path, first_bytes).await {
                 Ok(file) => break file,
-                Err(error) if is_no_space(&error) => self.stall().await,
+                Err(error) if is_no_space(&error) => self.stall(&path).await?,
                 Err(error) => return Err((path, "create segment", error)),
             }
         };
@@ -299,7 +287,7 @@ impl<'a> Writer<'a> {
             active.zeroed_to = first_bytes;
         }
         drop(state);
-        self.unstall();
+        unstall(log);
         Ok(())
     }
 
@@ -339,18 +327,20 @@ impl<'a> Writer<'a> {
         footer.encode_into(block.as_mut_slice(), nonce);
         let position = round_up(footer.data_end);
         let end = position + BLOCK_BYTES as u64;
+        let footer = block.freeze(BLOCK_BYTES);
         loop {
             // Reserved space may end right before the footer.
-            match file.reserve(end).await {
+            let written = match file.reserve(end).await {
+                Ok(()) => file.write(footer.clone(), position, Durable::Yes).await,
+                Err(error) => Err(error),
+            };
+            match written {
                 Ok(()) => break,
-                Err(error) if is_no_space(&error) => self.stall().await,
-                Err(error) => return Err((file.path(), "reserve", error)),
+                Err(error) if is_no_space(&error) => self.stall(&file.path()).await?,
+                Err(error) => return Err((file.path(), "write footer", error)),
             }
         }
-        self.unstall();
-        file.write(block.freeze(BLOCK_BYTES), position, Durable::Yes)
-            .await
-            .map_err(|error| (file.path(), "write footer", error))?;
+        unstall(log);
         file.truncate(end).await.map_err(|error| (file.path(), "truncate", error))?;
         // A footer is known by its place at the end of the file.
         file.sync().await.map_err(|error| (file.path(), "flush footer", error))?;
@@ -413,6 +403,10 @@ impl<'a> Writer<'a> {
         let end = zeroing.end;
         self.zeroing = None;
         if let Err(error) = result {
+            if is_no_space(&error) {
+                // The commits will say so, if they find no space either.
+                return Ok(true);
+            }
             let number = self.log.state.borrow().appended.segment;
             return Err((self.log.path_of(number), "zero ahead", error));
         }
@@ -467,16 +461,15 @@ impl<'a> Writer<'a> {
 
     fn fail(&mut self, path: &Path, operation: &'static str, error: &io::Error) {
         let log = self.log;
-        let phase = if is_no_space(error) {
-            tracing::error!(path = %path.display(), "no space where space was reserved: the log must be opened again");
-            Phase::OutOfSpace
-        } else {
+        let closed = matches!(log.state.borrow().phase, Phase::Closed);
+        if !closed {
             log.storage.fail(path, operation, error);
-            Phase::Failed
-        };
+        }
         {
             let mut state = log.state.borrow_mut();
-            state.phase = phase;
+            if !closed {
+                state.phase = Phase::Failed;
+            }
             state.writer.running = false;
             state.writer.waker = None;
         }
@@ -531,6 +524,59 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Carries a commit out. A write that finds no space, though it was reserved, is made again when there may be some: the
+/// bytes are still here, nobody was told that they are durable, and those on the disk are the same or none.
+async fn write_commit<'a>(
+    log: &'a Rc<Log>,
+    file: Rc<dyn File>,
+    bytes: Bytes,
+    offset: u64,
+    permit: SemaphorePermit<'a>,
+) -> io::Result<()> {
+    let mut permit = Some(permit);
+    loop {
+        match file.write(bytes.clone(), offset, Durable::Yes).await {
+            Err(error) if is_no_space(&error) => {
+                drop(permit.take());
+                stall(log).await?;
+                permit = Some(log.storage.commits.acquire().await.expect("the semaphore is never closed"));
+            }
+            done => {
+                if done.is_ok() {
+                    unstall(log);
+                }
+                return done;
+            }
+        }
+    }
+}
+
+/// Waits until space may have been freed. Appends are refused from now on; nothing accepted is lost. An error if the log
+/// was closed meanwhile: then its files are another's.
+async fn stall(log: &Log) -> io::Result<()> {
+    let newly = !std::mem::replace(&mut log.state.borrow_mut().stalled, true);
+    log.storage.set_full();
+    if newly {
+        tracing::warn!(partition = %log.identity, "disk is full: appends are refused until space is freed");
+        log.announce();
+    }
+    tokio::select! {
+        biased;
+        () = log.storage.space_freed.notified() => {}
+        () = tokio::time::sleep(SPACE_RETRY) => {}
+    }
+    if matches!(log.state.borrow().phase, Phase::Closed) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
+fn unstall(log: &Log) {
+    if std::mem::take(&mut log.state.borrow_mut().stalled) {
+        log.announce();
+    }
+}
+
 /// What is reserved and zeroed when a segment is created: room for its footer and last padding, if it is that short.
 fn first_bytes(segment_bytes: u64) -> u64 {
     MIN_RESERVE_BYTES.min(round_up(segment_bytes) + 4 * BLOCK_BYTES as u64)
@@ -547,7 +593,7 @@ fn unsubmitted_bytes(step: &Step) -> usize {
 
 /// Whether the writer would find something to do.
 fn has_work(state: &LogState) -> bool {
-    if matches!(state.phase, Phase::Failed | Phase::OutOfSpace) {
+    if matches!(state.phase, Phase::Failed) {
         return false;
     }
     matches!(state.steps.front(), Some(Step::Seal { .. } | Step::Create(_))) || first_unsubmitted(state).is_some()

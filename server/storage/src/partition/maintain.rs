@@ -156,7 +156,6 @@ impl Partition {
             match &log.phase {
                 Phase::Open => log.phase = Phase::Closing,
                 Phase::ReadOnly(_) | Phase::Closed => return Ok(()),
-                Phase::OutOfSpace => return Err(MaintainError::DiskFull),
                 Phase::Closing | Phase::Failed => return Err(MaintainError::Closed),
             }
         }
@@ -189,7 +188,6 @@ impl Partition {
         match &self.log.state.borrow().phase {
             Phase::Open => Ok(()),
             Phase::ReadOnly(reason) => Err(MaintainError::ReadOnly(Rc::clone(reason))),
-            Phase::OutOfSpace => Err(MaintainError::DiskFull),
             Phase::Closing | Phase::Closed => Err(MaintainError::Closed),
             Phase::Failed => Err(MaintainError::Failed),
         }
@@ -199,7 +197,6 @@ impl Partition {
 pub(crate) fn lost(lost: AppendLost) -> MaintainError {
     match lost {
         AppendLost::Failed => MaintainError::Failed,
-        AppendLost::Cut => MaintainError::DiskFull,
         AppendLost::Closed => MaintainError::Closed,
     }
 }

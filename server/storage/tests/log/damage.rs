@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use levada_storage::crash::{CrashDisk, CrashOptions};
 use levada_storage::disk::Disk;
+use levada_storage::disk::fault::FaultPoint;
 use levada_storage::{AppendError, Durability, OpenError, PartitionIdentity, ReadError, RecordLog};
 
 use crate::vocabulary::*;
@@ -55,6 +56,72 @@ fn below_the_low_water_mark_appends_are_refused_before_anything_is_written() {
         let refused = partition.append(Batch::anonymous(1, *b"x").encode(), Durability::Disk);
         assert_eq!(refused, Err(AppendError::DiskFull));
         assert!(disk.list(&dir()).await.is_err());
+    });
+}
+
+#[test]
+fn a_write_that_finds_no_space_is_made_again_and_nothing_accepted_is_lost() {
+    let mut refused_count = 0;
+    for nth in 1..=40 {
+        run(async {
+            let delay = std::time::Duration::from_millis(4);
+            let disk = CrashDisk::new(nth, CrashOptions { max_delay: delay, ..CrashOptions::default() });
+            let world = World::on(Rc::new(disk.clone())).await;
+            let (partition, _) = world.open(small_segments()).await;
+            disk.fail(FaultPoint::Write, nth, libc::ENOSPC);
+            disk.fail(FaultPoint::Write, nth + 1, libc::ENOSPC);
+            let mut tickets = Vec::new();
+            while tickets.len() < 120 {
+                let batch = Batch::anonymous(1, vec![tickets.len() as u8; 3000]).encode();
+                match partition.append(batch, Durability::Disk) {
+                    Ok(append) => tickets.push(append.ticket),
+                    Err(AppendError::DiskFull) => {
+                        refused_count += 1;
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        world.storage.maintain().await;
+                    }
+                    Err(error) => panic!("write {nth}: {error}"),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            for ticket in tickets {
+                assert_eq!(partition.durable(ticket).await, Ok(Durability::Disk), "write {nth}");
+            }
+            assert!(world.fatal.errors.borrow().is_empty(), "a full disk is no failure");
+            let world = World::on(Rc::new(disk.crash_now(nth))).await;
+            let (partition, report) = world.open(small_segments()).await;
+            assert_eq!(report.defects, [], "write {nth}");
+            let stored = read_all(&partition, 0).await.unwrap();
+            assert_eq!(stored.len(), 120, "write {nth}");
+            let right = |(number, one): (usize, &Stored)| one.batch[72..] == vec![number as u8; 3000];
+            assert!(stored.iter().enumerate().all(right), "write {nth}");
+        });
+    }
+    assert!(20 < refused_count, "appends were refused {refused_count} times only");
+}
+
+#[test]
+fn a_log_closed_while_it_waits_for_space_writes_nothing_afterwards() {
+    run(async {
+        let disk = CrashDisk::new(9, CrashOptions { capacity_bytes: 4 << 20, ..CrashOptions::default() });
+        let world = World::on(Rc::new(disk.clone())).await;
+        let (partition, _) = world.open(small_segments()).await;
+        produce(&partition, &Batch::anonymous(1, vec![1; 3000])).await;
+        disk.fail(FaultPoint::Write, 1, libc::ENOSPC);
+        let waiting = partition.append(Batch::anonymous(1, vec![2; 3000]).encode(), Durability::Disk).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(partition.close().await.is_err());
+        assert!(partition.durable(waiting.ticket).await.is_err());
+        let (partition, _) = world.open(small_segments()).await;
+        world.storage.maintain().await;
+        produce(&partition, &Batch::anonymous(1, vec![3; 3000])).await;
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        let bodies: Vec<u8> = read_all(&partition, 0).await.unwrap().iter().map(|one| one.batch[72]).collect();
+        assert_eq!(bodies, [1, 3]);
+        let world = World::on(Rc::new(disk.crash_now(1))).await;
+        let (partition, report) = world.open(small_segments()).await;
+        assert_eq!(report.defects, []);
+        assert_eq!(read_all(&partition, 0).await.unwrap().len(), 2);
     });
 }
 
