@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use tokio::time::Instant;
+
 use crate::buffer::AppendBuffer;
 use crate::storage::Shared;
 
@@ -13,6 +15,10 @@ const MIN_STOCKED_BYTES: usize = 1 << 20;
 const STOCK_COUNT: usize = 4;
 /// What the cache holds of new data at least, however slow memory is.
 const MIN_CACHE_BYTES: u64 = 32 << 20;
+
+/// Pause after each touch, in times of what it took: slow memory then takes a quarter of a core from others, while fast
+/// memory still comes faster than a disk can write.
+const PAUSES: u32 = 3;
 
 /// An append buffer for at least `capacity_bytes`.
 pub(crate) fn chunk_memory(storage: &Rc<Shared>, capacity_bytes: usize) -> AppendBuffer {
@@ -39,8 +45,10 @@ fn refill(storage: &Rc<Shared>, capacity_bytes: usize) {
     storage.spawn(Box::pin(async move {
         while is_needed(&shared) {
             let fresh = shared.pool.fresh(capacity_bytes);
+            let began = Instant::now();
             // Dropped, it is in the pool's free list.
             drop(shared.disk.touch(fresh).await);
+            tokio::time::sleep(began.elapsed() * PAUSES).await;
         }
         shared.stocking.set(false);
     }));
