@@ -16,9 +16,7 @@ const PLENTY: u64 = 1 << 30;
 #[test]
 fn a_subscription_catches_up_and_then_follows() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let (mut producer, mut consumer) = (world.client().await, world.client().await);
+        let (_world, topic, [mut producer, mut consumer]) = World::with_clients().await;
         producer.produce(topic, 0, &["a", "b"]).await.unwrap();
         let begun = consumer.subscribe(1, (topic, 0), Position::EARLIEST, PLENTY).await.unwrap();
         assert_eq!((begun.start_offset, begun.visible_end_offset), (0, 2));
@@ -35,9 +33,7 @@ fn a_subscription_catches_up_and_then_follows() {
 #[test]
 fn credit_is_overdrawn_by_one_batch_at_most_and_none_pauses() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let (mut producer, mut consumer) = (world.client().await, world.client().await);
+        let (_world, topic, [mut producer, mut consumer]) = World::with_clients().await;
         let mut bytes = Vec::new();
         for _ in 0..6 {
             let batch = producer.large_batch(10_000);
@@ -91,9 +87,7 @@ fn unsubscribe_is_the_last_word_on_a_subscription() {
 #[test]
 fn an_id_in_use_is_a_conflict() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut consumer = world.client().await;
+        let (_world, topic, [mut consumer]) = World::with_clients().await;
         consumer.subscribe(1, (topic, 0), Position::EARLIEST, 1).await.unwrap();
         let error = consumer.subscribe(1, (topic, 0), Position::EARLIEST, 1).await.unwrap_err();
         assert_eq!(code(&error), "CONFLICT");
@@ -106,9 +100,7 @@ fn an_id_in_use_is_a_conflict() {
 #[test]
 fn positions_come_to_offsets() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (_world, topic, [mut client]) = World::with_clients().await;
         let mut times = Vec::new();
         for text in ["a", "b", "c", "d"] {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -141,9 +133,7 @@ fn positions_come_to_offsets() {
 #[test]
 fn a_fetch_waits_for_what_it_asks_and_no_longer() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let (mut producer, mut consumer) = (world.client().await, world.client().await);
+        let (_world, topic, [mut producer, mut consumer]) = World::with_clients().await;
         let long = Fetch { max_wait_ms: 5_000, min_bytes: 400, ..from_start(topic, 0) };
         let asked = consumer.machine.request(&long).unwrap();
         consumer.flush().await;
@@ -191,9 +181,7 @@ fn deletion_ends_subscriptions_and_waiting_fetches() {
 #[test]
 fn a_codec_the_client_did_not_declare_ends_the_subscription_where_it_begins() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut producer = world.client().await;
+        let (world, topic, [mut producer]) = World::with_clients().await;
         producer.produce(topic, 0, &["plain"]).await.unwrap();
         let text = "z".repeat(500);
         let squeezed = producer.batch(&[&text], SealOptions { codec: Codec::Zstd, ..SealOptions::default() });
@@ -252,9 +240,7 @@ fn subscriptions_of_one_connection_take_turns() {
 #[test]
 fn purged_messages_are_out_of_range() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let (mut producer, mut consumer) = (world.client().await, world.client().await);
+        let (world, topic, [mut producer, mut consumer]) = World::with_clients().await;
         producer.produce(topic, 0, &["a", "b"]).await.unwrap();
         consumer.subscribe(1, (topic, 0), Position::EARLIEST, 0).await.unwrap();
         world.handles[0].purge(topic, None).await.unwrap();
@@ -307,9 +293,7 @@ fn an_offset_that_was_lost_and_given_again_is_never_taken_for_the_first() {
 #[test]
 fn a_batch_that_rots_on_disk_is_named_and_never_served() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (world, topic, [mut client]) = World::with_clients().await;
         for text in ["sound", "rotten", "sound again"] {
             client.produce(topic, 0, &[text]).await.unwrap();
         }

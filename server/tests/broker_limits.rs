@@ -86,9 +86,7 @@ fn a_length_field_of_four_gigabytes_is_refused_before_memory_is_taken() {
 #[test]
 fn random_bytes_end_the_connection_and_nobody_else() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut healthy = world.client().await;
+        let (world, topic, [mut healthy]) = World::with_clients().await;
         let mut state = 1u64;
         for round in 0..50 {
             let client = world.client().await;
@@ -112,9 +110,7 @@ fn random_bytes_end_the_connection_and_nobody_else() {
 #[test]
 fn a_reader_that_does_not_read_is_parted_from_after_thirty_seconds() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let (mut producer, mut slow) = (world.client().await, world.client().await);
+        let (world, topic, [mut producer, mut slow]) = World::with_clients().await;
         for _ in 0..20 {
             let batch = producer.large_batch(1 << 20);
             producer.produce_batch(topic, 0, batch).await.unwrap();
@@ -131,9 +127,7 @@ fn a_reader_that_does_not_read_is_parted_from_after_thirty_seconds() {
 #[test]
 fn zero_credit_is_no_fault_for_any_time() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let (mut producer, mut patient) = (world.client().await, world.client().await);
+        let (_world, topic, [mut producer, mut patient]) = World::with_clients().await;
         producer.produce(topic, 0, &["a"]).await.unwrap();
         patient.subscribe(1, (topic, 0), Position::EARLIEST, 0).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1000)).await;
@@ -145,9 +139,7 @@ fn zero_credit_is_no_fault_for_any_time() {
 #[test]
 fn a_producer_that_stalls_within_a_batch_is_parted_from() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut producer = world.client().await;
+        let (world, topic, [mut producer]) = World::with_clients().await;
         // A live subscription keeps a connection from being idle: the stalled frame must count all the same.
         producer.subscribe(1, (topic, 0), Position::LATEST, 1).await.unwrap();
         let batch = producer.large_batch(1 << 20);

@@ -18,9 +18,7 @@ fn sequenced(first_sequence: u64) -> SealOptions {
 #[test]
 fn what_was_acknowledged_is_read_back() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (_world, topic, [mut client]) = World::with_clients().await;
         let first = client.produce(topic, 0, &["a", "b"]).await.unwrap();
         let second = client.produce(topic, 0, &["c"]).await.unwrap();
         assert_eq!((first.base_offset, second.base_offset), (0, 2));
@@ -97,9 +95,7 @@ fn a_duplicate_gets_the_offset_of_its_original_and_only_when_that_is_durable() {
 #[test]
 fn a_missing_batch_is_named_and_nothing_is_appended() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (_world, topic, [mut client]) = World::with_clients().await;
         let first = client.batch(&["a"], sequenced(0));
         client.produce_batch(topic, 0, first).await.unwrap();
         let third = client.batch(&["c"], sequenced(2));
@@ -117,9 +113,7 @@ fn a_missing_batch_is_named_and_nothing_is_appended() {
 #[test]
 fn a_damaged_batch_is_refused_and_the_connection_goes_on() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (_world, topic, [mut client]) = World::with_clients().await;
         let mut damaged = client.batch(&["abc"], SealOptions::default()).to_vec();
         *damaged.last_mut().unwrap() ^= 1;
         let error = client.produce_batch(topic, 0, damaged.clone().into()).await.unwrap_err();
@@ -228,9 +222,7 @@ fn a_full_disk_refuses_definitely_and_reads_go_on() {
 #[test]
 fn a_deleted_topic_refuses_and_a_new_one_has_another_id() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (world, topic, [mut client]) = World::with_clients().await;
         client.produce(topic, 0, &["a"]).await.unwrap();
         world.delete_topic(topic).await;
         assert_eq!(code(&client.produce(topic, 0, &["b"]).await.unwrap_err()), "TOPIC_NOT_FOUND");
@@ -335,9 +327,7 @@ fn shutdown_answers_what_is_under_way_and_says_goodbye() {
 #[test]
 fn requests_after_the_shard_closed_are_told_so() {
     scenario(async {
-        let world = World::new().await;
-        let topic = world.topic(1).await;
-        let mut client = world.client().await;
+        let (world, topic, [mut client]) = World::with_clients().await;
         world.shards[0].close().await;
         assert_eq!(code(&client.produce(topic, 0, &["a"]).await.unwrap_err()), "SHUTTING_DOWN");
         assert!(matches!(client.fetch(from_start(topic, 0)).await, Err(error) if code(&error) == "SHUTTING_DOWN"));

@@ -139,6 +139,18 @@ impl World {
         Self::on(CrashDisk::new(1, options.disk.clone()), options).await
     }
 
+    /// With a topic of one partition and so many clients.
+    pub(crate) async fn with_clients<const COUNT: usize>() -> (Rc<Self>, u32, [Client; COUNT]) {
+        let world = Self::new().await;
+        let topic = world.topic(1).await;
+        let mut clients = Vec::new();
+        for _ in 0..COUNT {
+            clients.push(world.client().await);
+        }
+        let Ok(clients) = clients.try_into() else { panic!("as many as were pushed") };
+        (world, topic, clients)
+    }
+
     /// On a disk that was in use before.
     pub(crate) async fn on(disk: CrashDisk, options: WorldOptions) -> Rc<Self> {
         let (routes, inboxes): (Vec<_>, Vec<_>) = (0..options.cores).map(|_| ShardHandle::channel()).unzip();
