@@ -57,7 +57,7 @@ pub(crate) struct BenchArgs {
     /// Batches each producer keeps unacknowledged
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) in_flight: u32,
-    /// Share of the messages sent before measuring begins, in percent
+    /// Messages sent before measuring begins, on top of --messages and in percent of them
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=90))]
     pub(crate) warm_up: u32,
     /// Seed of the payload bytes
