@@ -1,17 +1,16 @@
 //! What the log needs to know of a batch: where its two headers lie and the fields that order, time and index it.
 //!
-//! The layout is the protocol's (`protocol-spec`); the log reads it and writes only the server part.
+//! The layout is the protocol's. Of the producer part the log reads only these fields: a codec or flag that a later version
+//! stored is no damage to it, and whoever needs more has the protocol's own reader.
 
-/// Server part: length, CRC, base offset, append time, leader epoch.
-pub(crate) const SERVER_PART_BYTES: usize = 32;
-/// Producer part, directly before the body.
-pub(crate) const PRODUCER_PART_BYTES: usize = 72;
-/// Both, as stored in front of a body.
+use levada_protocol::batch::{FLAG_EXTERNAL_SEQUENCE, FORMAT, MAGIC};
+pub(crate) use levada_protocol::batch::{PRODUCER_PART_BYTES, SERVER_PART_BYTES, ServerPart};
+
+/// Longest producer part and body that make a batch of the protocol.
+#[expect(clippy::cast_possible_truncation, reason = "16 MiB")]
+pub(crate) const MAX_PRODUCED_BYTES: u32 = (levada_protocol::limits::MAX_BATCH_BYTES - SERVER_PART_BYTES) as u32;
+/// Both parts, as stored in front of a body.
 pub(crate) const BATCH_HEADER_BYTES: usize = SERVER_PART_BYTES + PRODUCER_PART_BYTES;
-
-const MAGIC: u16 = 0x564C;
-const FORMAT: u8 = 1;
-const FLAG_EXTERNAL_SEQUENCE: u16 = 2;
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes were sliced"))
@@ -79,44 +78,6 @@ impl ProducerPart {
     }
 }
 
-/// The part the log puts in front of a producer's batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ServerPart {
-    /// Bytes of the whole batch: both parts and the body.
-    pub(crate) batch_bytes: u32,
-    pub(crate) base_offset: u64,
-    pub(crate) append_time_us: i64,
-    pub(crate) leader_epoch: u32,
-}
-
-impl ServerPart {
-    pub(crate) fn encode(&self) -> [u8; SERVER_PART_BYTES] {
-        let mut bytes = [0; SERVER_PART_BYTES];
-        bytes[0..4].copy_from_slice(&self.batch_bytes.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.base_offset.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.append_time_us.to_le_bytes());
-        bytes[24..28].copy_from_slice(&self.leader_epoch.to_le_bytes());
-        let crc = Self::crc(&bytes);
-        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        bytes
-    }
-
-    /// The part at the front of `bytes` (at least [`SERVER_PART_BYTES`]), if its CRC holds.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes = bytes.get(..SERVER_PART_BYTES)?;
-        (Self::crc(bytes) == u32_at(bytes, 4)).then(|| Self {
-            batch_bytes: u32_at(bytes, 0),
-            base_offset: u64_at(bytes, 8),
-            append_time_us: i64_at(bytes, 16),
-            leader_epoch: u32_at(bytes, 24),
-        })
-    }
-
-    fn crc(bytes: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..SERVER_PART_BYTES])
-    }
-}
-
 /// The server parts of whole batches given in pieces.
 pub(crate) fn batches_in(slices: &[bytes::Bytes]) -> Vec<ServerPart> {
     let mut found = Vec::new();
@@ -135,8 +96,8 @@ pub(crate) fn batches_in(slices: &[bytes::Bytes]) -> Vec<ServerPart> {
             head.extend_from_slice(&rest[..taken]);
             rest = &rest[taken..];
             if head.len() == SERVER_PART_BYTES {
-                let Some(part) = ServerPart::decode(&head) else { return found };
-                skip = (part.batch_bytes as usize).saturating_sub(SERVER_PART_BYTES);
+                let Ok(part) = ServerPart::parse(&head) else { return found };
+                skip = (part.batch_length as usize).saturating_sub(SERVER_PART_BYTES);
                 found.push(part);
                 head.clear();
             }

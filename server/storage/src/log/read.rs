@@ -609,9 +609,9 @@ fn parse(bytes: &[u8], cursor: &Cursor, available: Option<usize>) -> Result<Foun
         return Ok(Found { header, batch: None });
     }
     let parts = bytes.get(STORAGE_HEADER_BYTES..STORAGE_HEADER_BYTES + BATCH_HEADER_BYTES).ok_or_else(damage)?;
-    let server = ServerPart::decode(parts).ok_or_else(damage)?;
+    let server = ServerPart::parse(parts).map_err(|_| damage())?;
     let producer = ProducerPart::parse(&parts[SERVER_PART_BYTES..]).map_err(|_| damage())?;
-    if server.batch_bytes != header.length || (header.length as usize) < SERVER_PART_BYTES + PRODUCER_PART_BYTES {
+    if server.batch_length != header.length || (header.length as usize) < SERVER_PART_BYTES + PRODUCER_PART_BYTES {
         return Err(damage());
     }
     Ok(Found { header, batch: Some(FoundBatch { server, producer }) })

@@ -142,8 +142,8 @@ impl Scanner {
 }
 
 fn check_batch(payload: &[u8]) -> Option<ScannedBatch> {
-    let server = ServerPart::decode(payload)?;
-    if server.batch_bytes as usize != payload.len() || payload.len() < BATCH_HEADER_BYTES {
+    let server = ServerPart::parse(payload).ok()?;
+    if server.batch_length as usize != payload.len() || payload.len() < BATCH_HEADER_BYTES {
         return None;
     }
     let producer = ProducerPart::parse(&payload[SERVER_PART_BYTES..]).ok()?;

@@ -11,7 +11,7 @@ use crate::entry::{Kind, STORAGE_HEADER_BYTES};
 use crate::errors::{AppendError, AppendLost};
 use crate::log::append::{BatchMark, NewEntry};
 use crate::log::{Phase, Sink};
-use crate::wire::{PRODUCER_PART_BYTES, ProducerPart, SERVER_PART_BYTES, ServerPart};
+use crate::wire::{MAX_PRODUCED_BYTES, PRODUCER_PART_BYTES, ProducerPart, SERVER_PART_BYTES, ServerPart};
 
 impl Partition {
     /// Appends a batch (producer part and body, as it came from the producer). Readable by [`Partition::read`] once visible.
@@ -43,12 +43,13 @@ impl Partition {
     }
 
     fn check_shape(&self, batch: &[u8]) -> Result<ProducerPart, AppendError> {
-        let limit_bytes = self.config.borrow().max_batch_bytes;
-        if limit_bytes as usize <= batch.len() && limit_bytes as usize != batch.len() {
+        // What is stored must be a batch to those who read it, whatever the configuration says.
+        let limit_bytes = self.config.borrow().max_batch_bytes.min(MAX_PRODUCED_BYTES);
+        if (limit_bytes as usize) < batch.len() {
             return Err(AppendError::TooLarge { limit_bytes });
         }
         let part = ProducerPart::parse(batch).map_err(AppendError::Malformed)?;
-        if part.body_bytes as usize != batch.len() - PRODUCER_PART_BYTES {
+        if part.body_bytes == 0 || part.body_bytes as usize != batch.len() - PRODUCER_PART_BYTES {
             return Err(AppendError::Malformed("body length"));
         }
         Ok(part)
@@ -62,7 +63,7 @@ impl Partition {
         let base_offset = state.end_offset;
         let last_offset = base_offset + u64::from(part.last_offset_delta);
         let server = ServerPart {
-            batch_bytes: u32::try_from(SERVER_PART_BYTES + batch.len()).expect("batches are at most 16 MiB"),
+            batch_length: u32::try_from(SERVER_PART_BYTES + batch.len()).expect("batches are at most 16 MiB"),
             base_offset,
             append_time_us,
             leader_epoch: state.epoch(),

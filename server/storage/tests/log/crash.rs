@@ -26,7 +26,7 @@ async fn workload(disk: &CrashDisk, seed: u64, config: PartitionConfig) -> Histo
             let burst = random.below(4) + 1;
             let mut last = None;
             for _ in 0..burst {
-                let size = if random.below(8) == 0 { 20_000 } else { random.below(3000) };
+                let size = if random.below(8) == 0 { 20_000 } else { random.below(3000) + 1 };
                 let batch = Batch::anonymous(1, random.bytes(size as usize)).encode();
                 let append = partition.append(batch.clone(), Durability::Disk).unwrap();
                 assert_eq!(append.base_offset, history.batches.len() as u64);

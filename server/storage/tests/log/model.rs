@@ -19,7 +19,7 @@ enum Operation {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    let size = prop_oneof![4 => 0..2000_usize, 2 => 3800..4200_usize, 1 => 10_000..90_000_usize];
+    let size = prop_oneof![4 => 1..2000_usize, 2 => 3800..4200_usize, 1 => 10_000..90_000_usize];
     prop_oneof![
         8 => (1..5_u32, size, any::<bool>()).prop_map(|(count, bytes, wait)| Operation::Append { count, bytes, wait }),
         4 => (any::<u64>(), 1..200_000_usize).prop_map(|(at, max_bytes)| Operation::Read { at, max_bytes }),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::vocabulary::*;
 use levada_storage::disk::Disk;
-use levada_storage::{AppendError, Durability, ReadError};
+use levada_storage::{AppendError, Durability, PartitionConfig, ReadError};
 
 #[test]
 fn what_was_appended_is_read_back_in_order_now_and_after_a_clean_close() {
@@ -15,7 +15,7 @@ fn what_was_appended_is_read_back_in_order_now_and_after_a_clean_close() {
         assert!(report.clean);
         assert!(disk.list(&dir()).await.is_err(), "nothing is created before the first append");
         let batches: Vec<Batch> =
-            (0..40_u32).map(|n| Batch::anonymous(n % 5 + 1, vec![n as u8; n as usize * 200])).collect();
+            (0..40_u32).map(|n| Batch::anonymous(n % 5 + 1, vec![n as u8; n as usize * 200 + 1])).collect();
         let mut offset = 0;
         for batch in &batches {
             let append = produce(&partition, batch).await;
@@ -129,5 +129,21 @@ fn purge_deletes_everything_and_offsets_go_on() {
         assert_eq!(partition.watermarks().visible_end_offset, 15);
         assert_eq!(produce(&partition, &Batch::anonymous(1, *b"d")).await.base_offset, 15);
         assert_eq!(read_all(&partition, 15).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_no_reader_would_take_for_a_batch_is_refused() {
+    run(async {
+        let world = World::on(Rc::new(crash_disk(3))).await;
+        let (partition, _) = world.open(PartitionConfig::default()).await;
+        let empty = partition.append(Batch::anonymous(1, Vec::new()).encode(), Durability::Disk);
+        assert_eq!(empty, Err(AppendError::Malformed("body length")));
+        // Both parts and the body are 16 MiB at most, although the configuration allows a little more.
+        let longest = (16 << 20) - 104;
+        let over = partition.append(Batch::anonymous(1, vec![1; longest + 1]).encode(), Durability::Disk);
+        assert_eq!(over, Err(AppendError::TooLarge { limit_bytes: (16 << 20) - 32 }));
+        produce(&partition, &Batch::anonymous(1, vec![1; longest])).await;
+        assert_eq!(read_all(&partition, 0).await.unwrap().len(), 1);
     });
 }
