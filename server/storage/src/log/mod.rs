@@ -2,9 +2,11 @@
 //! sequences and append times are decided above it and come in with each entry.
 //!
 //! Life of an entry: [`append`] copies it into the open chunk (readable at once), [`writer`] commits it, `durable` moves,
-//! waiters wake. [`scan`] and [`recover`] find the end again after a crash; [`read`] serves whole batches.
+//! waiters wake. [`scan`] and [`recover`] find the end again after a crash; [`read`] serves whole batches; [`dense`] drops the
+//! padding of sealed segments.
 
 pub(crate) mod append;
+mod dense;
 mod prefix;
 pub(crate) mod read;
 pub(crate) mod recover;
@@ -149,6 +151,10 @@ pub(crate) struct LogState {
     pub(crate) commit_count: u64,
     pub(crate) flush_latency_us: u64,
     pub(super) hints: VecDeque<read::Hint>,
+    /// Nonce of the segment that is being rewritten densely.
+    rewriting: Option<u64>,
+    /// Segments before this number were looked at.
+    rewrite_from: u64,
 }
 
 /// One log on one core.
@@ -241,6 +247,18 @@ impl Log {
         }
         drop(state);
         self.storage.spawn(Box::pin(writer::run(Rc::clone(self))));
+    }
+
+    /// Waits until the segment with this nonce, or with none given any segment, is not being rewritten.
+    pub(crate) async fn rewritten(&self, nonce: Option<u64>) {
+        loop {
+            let notified = self.progress.notified();
+            let rewriting = self.state.borrow().rewriting;
+            if rewriting.is_none() || (nonce.is_some() && rewriting != nonce) {
+                return;
+            }
+            notified.await;
+        }
     }
 
     /// Wakes everyone who waits, and calls the sinks. Never while the state is borrowed.

@@ -37,6 +37,7 @@ impl Log {
                 });
                 let remove = 1 < state.segments.len()
                     && !footer_pending
+                    && state.segments.front().is_some_and(|front| state.rewriting != Some(front.nonce))
                     && state.segments.front().is_some_and(|front| front.sealed && dead(front));
                 if !remove {
                     break;

@@ -96,6 +96,7 @@ impl Log {
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Damage(position, resume)) => {
                     // A segment that was rewritten meanwhile looks damaged under its old nonce.
+                    self.rewritten(Some(cursor.nonce)).await;
                     if self.segment_by_nonce(cursor.nonce).is_none() {
                         return Box::pin(self.read(offset, max_bytes, end_offset)).await;
                     }

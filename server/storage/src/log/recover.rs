@@ -193,6 +193,8 @@ impl Log {
             commit_count: 0,
             flush_latency_us: 0,
             hints: VecDeque::new(),
+            rewriting: None,
+            rewrite_from: 0,
         };
         let log = Rc::new(Self {
             storage: Rc::clone(storage),

@@ -16,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Duration, Instant, Sleep};
 
 use super::append::pad;
+use super::dense;
 use super::{Chunk, FIRST_SEGMENT, Log, LogState, Mark, Phase, Step, sync_names};
 use crate::disk::{BLOCK_BYTES, Durable, File, LocalFuture, OpenMode};
 use crate::entry::round_up;
@@ -427,12 +428,13 @@ impl<'a> Writer<'a> {
             return;
         }
         let latency_us = u64::try_from(flight.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let checkpoint = {
+        let (checkpoint, rolled) = {
             let mut state = log.state.borrow_mut();
             let state = &mut *state;
             if !matches!(state.phase, Phase::Open | Phase::Closing | Phase::ReadOnly(_)) {
                 return;
             }
+            let rolled = state.durable.segment < flight.mark.segment;
             state.durable = flight.mark;
             state.commit_count += 1;
             state.flush_latency_us =
@@ -451,10 +453,13 @@ impl<'a> Writer<'a> {
             }
             let state_moved = note_state_position(state, &flight.mark);
             retire_chunks(log, state, flight.length);
-            state_moved.then(|| Log::checkpoint(state)).flatten()
+            (state_moved.then(|| Log::checkpoint(state)).flatten(), rolled)
         };
         if let Some(checkpoint) = checkpoint {
             log.storage.note_checkpoint(log.key(), checkpoint);
+        }
+        if rolled {
+            dense::start(log);
         }
         log.announce();
     }

@@ -146,6 +146,8 @@ impl Partition {
             }
         }
         self.log.announce();
+        // It notices; and nothing may come into the directory after this.
+        self.log.rewritten(None).await;
         self.log.forget_memory();
         outcome
     }

@@ -7,6 +7,7 @@
 
 mod crash;
 mod damage;
+mod dense;
 mod model;
 mod offline;
 mod partition;
