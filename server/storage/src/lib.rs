@@ -4,6 +4,7 @@
 //! own metadata). Everything is single-threaded and stays on that core. An append is synchronous and cheap; what it is
 //! waiting for afterwards is a [`Ticket`].
 
+mod accepted;
 pub mod buffer;
 mod cache;
 mod checkpoint;

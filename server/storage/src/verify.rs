@@ -4,16 +4,22 @@
 //! set aside under a `.damaged` name, never deleted, and an audit file says what was done.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::accepted;
 use crate::buffer::BufferPool;
 use crate::config::PartitionIdentity;
 use crate::disk::{BLOCK_BYTES, Disk, Durable, File, OpenMode};
 use crate::entry::{FLAG_INDEX_ONLY, Kind, next_start, round_up};
 use crate::errors::ReadOnlyReason;
 use crate::log::scan::Scanner;
-use crate::segment::{DATA_START, Footer, SegmentHeader, Totals, file_name, parse_file_name};
+use crate::partition::log_start_of;
+use crate::segment::{DATA_START, Footer, SegmentHeader, StateRecord, Totals, file_name, parse_file_name};
+
+/// The defect of a log whose first segments are gone.
+pub(crate) const MISSING_FRONT: &str = "segments are missing before this one";
 
 /// What one log's files hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +71,8 @@ struct Survey {
     /// Position behind the last whole entry of the unbroken chain.
     end: u64,
     state_position: u64,
+    /// The newest log start that the file tells of.
+    log_start_offset: Option<u64>,
     /// End of the offsets found anywhere in the file.
     furthest_offset: u64,
     torn_bytes: u64,
@@ -110,7 +118,8 @@ pub async fn verify_log(disk: &dyn Disk, pool: &BufferPool, dir: &Path) -> io::R
     Ok(report)
 }
 
-/// Cuts a damaged log before its first defect. Does nothing to a log without defects. The server must be stopped.
+/// Cuts a damaged log before its first defect; one whose first segments are gone starts where it does from then on, and is
+/// to be repaired again if it has other defects. Does nothing to a log without defects. The server must be stopped.
 /// `checkpoint_dir` holds the checkpoint rings: they vouch for what is cut, so they are set aside too.
 ///
 /// # Errors
@@ -120,6 +129,9 @@ pub async fn repair(disk: &dyn Disk, pool: &BufferPool, dir: &Path, checkpoint_d
     let Some(at) = surveys.iter().position(|survey| !survey.defects.is_empty()) else {
         return Ok(RepairReport::default());
     };
+    if let Some(lost) = missing_front(disk, pool, dir, &surveys).await {
+        return give_up_front(disk, pool, dir, &surveys[0], lost).await;
+    }
     let broken = &surveys[at];
     let mut report = RepairReport {
         defect: broken.defects.first().cloned(),
@@ -152,6 +164,25 @@ pub async fn repair(disk: &dyn Disk, pool: &BufferPool, dir: &Path, checkpoint_d
     Ok(report)
 }
 
+/// The log starts with its first segment from now on; nothing is cut.
+async fn give_up_front(
+    disk: &dyn Disk,
+    pool: &BufferPool,
+    dir: &Path,
+    first: &Survey,
+    lost: Range<u64>,
+) -> io::Result<RepairReport> {
+    let mut report = RepairReport {
+        defect: first.defects.first().cloned(),
+        lost_from_offset: lost.start,
+        lost_to_offset: lost.end,
+        ..RepairReport::default()
+    };
+    report.audit = Some(write_audit(disk, pool, dir, &report).await?);
+    accepted::write(disk, pool, dir, lost.end).await?;
+    Ok(report)
+}
+
 fn connects(before: &Survey, after: &Survey) -> bool {
     let first = after.header.as_ref().map(|header| header.first_index);
     before.number + 1 == after.number && first == Some(before.totals.last_index + 1)
@@ -173,7 +204,19 @@ async fn survey_log(disk: &dyn Disk, pool: &BufferPool, dir: &Path) -> io::Resul
         }
         surveys.push(survey);
     }
+    if missing_front(disk, pool, dir, &surveys).await.is_some() {
+        let first = &mut surveys[0];
+        first.defects.insert(0, defect(&first.path, 0, MISSING_FRONT));
+    }
     Ok(surveys)
+}
+
+/// Offsets that a log should have before its first segment, unless they were given up.
+async fn missing_front(disk: &dyn Disk, pool: &BufferPool, dir: &Path, surveys: &[Survey]) -> Option<Range<u64>> {
+    let log_start = surveys.iter().filter_map(|survey| survey.log_start_offset).max()?;
+    let first_offset = surveys.first()?.header.as_ref()?.first_offset;
+    let accepted = accepted::read(disk, pool, dir).await.unwrap_or(0);
+    (log_start < first_offset && accepted < first_offset).then_some(log_start..first_offset)
 }
 
 fn defect(path: &Path, position: u64, what: &str) -> ReadOnlyReason {
@@ -194,6 +237,7 @@ async fn survey_segment(disk: &dyn Disk, pool: &BufferPool, dir: &Path, number: 
         totals: Totals::new(first_index, first_offset),
         end: DATA_START,
         state_position: 0,
+        log_start_offset: None,
         furthest_offset: first_offset,
         torn_bytes: 0,
         read_bytes: 0,
@@ -241,6 +285,14 @@ async fn follow(survey: &mut Survey, scanner: &mut Scanner) -> io::Result<Option
             survey.furthest_offset = end_offset;
         } else {
             survey.totals.add_entry(&entry.header, entry.header_crc);
+            let log_start = match entry.header.kind {
+                Kind::State => {
+                    StateRecord::decode(scanner.payload(&entry)).and_then(|record| log_start_of(record.upper))
+                }
+                Kind::LogStart => scanner.payload(&entry).first_chunk().map(|bytes| u64::from_le_bytes(*bytes)),
+                _ => None,
+            };
+            survey.log_start_offset = survey.log_start_offset.max(log_start);
             if entry.header.kind == Kind::State && entry.header.flags & FLAG_INDEX_ONLY == 0 {
                 survey.state_position = entry.position;
             }

@@ -96,7 +96,7 @@ impl Partition {
         })
     }
 
-    fn note_log_start(&self, offset: u64) -> u64 {
+    pub(super) fn note_log_start(&self, offset: u64) -> u64 {
         let record = offset.to_le_bytes();
         let entry = NewEntry { kind: Kind::LogStart, flags: 0, parts: [&record, &[]], batch: None };
         let now_us = self.log.storage.clock.now_us();

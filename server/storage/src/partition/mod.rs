@@ -17,6 +17,7 @@ use crate::errors::{AppendLost, ReadOnlyReason};
 use crate::log::Log;
 pub(crate) use maintain::lost;
 use state::PartitionState;
+pub(crate) use state::log_start_of;
 
 /// Proof that a batch was accepted, to be exchanged for the durability it reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::state::{PartitionState, StateReplay};
 use super::{Loss, OpenReport, Partition};
+use crate::accepted;
 use crate::config::{Durability, PartitionConfig, PartitionIdentity};
 use crate::entry::Kind;
 use crate::errors::{OpenError, ReadOnlyReason};
@@ -13,6 +14,7 @@ use crate::log::append::NewEntry;
 use crate::log::recover::Depth;
 use crate::log::{Log, Phase, Policy};
 use crate::storage::Storage;
+use crate::verify::MISSING_FRONT;
 
 pub(super) fn policy(config: &PartitionConfig) -> Policy {
     Policy {
@@ -52,7 +54,7 @@ impl Partition {
             next_watch: Cell::new(0),
             session_noted: Cell::new(false),
         };
-        partition.check_start(&mut report);
+        partition.check_start(&mut report).await;
         if !report.defects.is_empty() {
             report.loss = Loss::Yes;
         } else if !found.clean {
@@ -70,7 +72,29 @@ impl Partition {
     }
 
     /// The first segment kept must hold the log start, and the log must end where its state says.
-    fn check_start(&self, report: &mut OpenReport) {
+    async fn check_start(&self, report: &mut OpenReport) {
+        self.check_end();
+        let first = self.log.state.borrow().segments.front().map(|first| (first.number, first.totals.first_offset));
+        let Some((number, first_offset)) = first else { return };
+        if first_offset <= self.state.borrow().log_start_offset {
+            return;
+        }
+        let storage = &self.log.storage;
+        let accepted = accepted::read(&*storage.disk, &storage.pool, &self.log.dir).await;
+        if accepted.is_some_and(|accepted| first_offset <= accepted) && report.defects.is_empty() {
+            self.note_log_start(first_offset);
+            return self.log.kick();
+        }
+        let file = self.log.path_of(number);
+        let missing = ReadOnlyReason { file, position: 0, what: MISSING_FRONT.to_owned() };
+        report.defects.push(missing.clone());
+        let mut log = self.log.state.borrow_mut();
+        if matches!(log.phase, Phase::Open) {
+            log.phase = Phase::ReadOnly(Rc::new(missing));
+        }
+    }
+
+    fn check_end(&self) {
         let mut log = self.log.state.borrow_mut();
         let mut state = self.state.borrow_mut();
         // Where damage hides the last state, the segments still know how far the offsets went.
@@ -78,18 +102,6 @@ impl Partition {
         log.appended.offset = state.end_offset;
         log.durable.offset = state.end_offset;
         log.term = log.term.max(u64::from(state.epoch()));
-        let Some(first) = log.segments.front() else { return };
-        if state.log_start_offset < first.totals.first_offset {
-            let missing = ReadOnlyReason {
-                file: self.log.path_of(first.number),
-                position: 0,
-                what: "segments are missing before this one".to_owned(),
-            };
-            report.defects.push(missing.clone());
-            if matches!(log.phase, Phase::Open) {
-                log.phase = Phase::ReadOnly(Rc::new(missing));
-            }
-        }
     }
 
     /// Appends the record that this run of the process begins, under a new leader epoch. Offsets that an earlier run gave

@@ -89,6 +89,11 @@ impl PartitionState {
     }
 }
 
+/// The log start that a partition's state record tells.
+pub(crate) fn log_start_of(upper: &[u8]) -> Option<u64> {
+    PartitionState::decode(upper).map(|state| state.log_start_offset)
+}
+
 /// Rebuilds the state from a log.
 pub(crate) struct StateReplay {
     pub(crate) state: PartitionState,

@@ -68,6 +68,36 @@ fn repair_cuts_before_the_damage_keeps_what_it_cut_and_appending_goes_on() {
 }
 
 #[test]
+fn a_log_that_lost_its_first_segments_starts_where_it_does_once_that_is_accepted() {
+    run(async {
+        let (pool, root) = (BufferPool::new(8 << 20), Path::new("data"));
+        let disk = filled(4).await;
+        disk.remove_file(&dir().join("0000000001.seg")).await.unwrap();
+        let [report] = &verify(&disk, &pool, root).await.unwrap()[..] else { panic!("one log") };
+        let first = report.first_offset;
+        assert!(0 < first && report.defects[0].what.contains("missing"), "{report:?}");
+        let done = repair(&disk, &pool, &dir(), Path::new("data/checkpoints")).await.unwrap();
+        assert_eq!((done.lost_from_offset, done.lost_to_offset, &done.set_aside[..]), (0, first, &[][..]));
+        assert!(done.audit.is_some());
+        assert_eq!(verify(&disk, &pool, root).await.unwrap()[0].defects, []);
+        for round in 0..3 {
+            let world = World::on(Rc::new(disk.clone())).await;
+            let (partition, report) = world.open(small_segments()).await;
+            assert_eq!(report.defects, []);
+            let append = produce(&partition, &Batch::anonymous(1, *b"on")).await;
+            assert_eq!(append.base_offset, 60 + round);
+            assert_eq!(partition.watermarks().log_start_offset, first);
+            assert_eq!(read_all(&partition, first).await.unwrap().len() as u64, 61 + round - first);
+            partition.close().await.unwrap();
+        }
+        disk.remove_file(&dir().join("0000000002.seg")).await.unwrap();
+        assert!(!verify(&disk, &pool, root).await.unwrap()[0].defects.is_empty(), "that was not accepted");
+        let world = World::on(Rc::new(disk.clone())).await;
+        assert_eq!(world.open(small_segments()).await.1.defects.len(), 1);
+    });
+}
+
+#[test]
 fn an_unknown_directory_is_moved_and_kept() {
     run(async {
         let disk = filled(3).await;
