@@ -128,6 +128,8 @@ pub(crate) struct Shared {
     core: u32,
     pub(crate) limits: StorageLimits,
     pub(crate) cache: RefCell<Cache>,
+    /// A sparse segment of some log is being rewritten.
+    pub(crate) rewriting: Cell<bool>,
     /// Fresh memory is being touched.
     pub(crate) stocking: Cell<bool>,
     pub(crate) reading: RefCell<BTreeMap<(u64, u64), Rc<Reading>>>,
@@ -182,6 +184,7 @@ impl Storage {
         let storage = Self {
             shared: Rc::new(Shared {
                 cache: RefCell::new(Cache::new(options.limits.cache_bytes)),
+                rewriting: Cell::new(false),
                 stocking: Cell::new(false),
                 reading: RefCell::default(),
                 descriptors: Descriptors::new(options.limits.open_files),

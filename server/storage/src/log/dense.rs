@@ -1,8 +1,8 @@
 //! Rewriting sparse segments: small commits are mostly padding. A sealed segment that is more than half padding is copied
 //! without it, under a new nonce, beside the original, and takes its place by a rename.
 //!
-//! The copy is whole and durable before the rename, so a crash leaves one or the other. One segment of a log at a time, and
-//! only behind the one that holds the durable end, where nothing refers to positions. Readers who meet the exchange wait
+//! The copy is whole and durable before the rename, so a crash leaves one or the other. One segment of a core at a time, and
+//! only behind the one that holds the log's durable end, where nothing refers to positions. Readers who meet the exchange wait
 //! for its end and find their place again by offset.
 
 use std::io;
@@ -21,19 +21,23 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// Why there is no copy.
 enum Stop {
-    /// The log ends, the disk is full, or the original cannot be read in full: it stays as it is.
-    Leave,
+    /// The original stays as it is, and why.
+    Leave(&'static str),
     /// A write, flush or rename failed.
     Failed(PathBuf, io::Error),
 }
 
-/// Begins to rewrite the first sparse segment, if there is one and none is being rewritten.
+/// Begins to rewrite the log's sparse segments, unless another log of this core is at it: then the next roll asks again.
 pub(super) fn start(log: &Rc<Log>) {
-    if let Some(segment) = choose(&mut log.state.borrow_mut()) {
-        let log = Rc::clone(log);
-        let storage = Rc::clone(&log.storage);
-        storage.spawn(Box::pin(async move { run(&log, segment).await }));
+    if log.storage.rewriting.get() {
+        return;
     }
+    let chosen = choose(&mut log.state.borrow_mut());
+    let Some(segment) = chosen else { return };
+    let log = Rc::clone(log);
+    let storage = Rc::clone(&log.storage);
+    storage.rewriting.set(true);
+    storage.spawn(Box::pin(async move { run(&log, segment).await }));
 }
 
 /// Takes the next segment to look at; none is looked at twice in a process.
@@ -57,8 +61,12 @@ async fn run(log: &Rc<Log>, first: Segment) {
     let mut next = Some(first);
     while let Some(segment) = next {
         let outcome = rewrite(log, &segment).await;
-        if let Err(Stop::Failed(path, error)) = &outcome {
-            log.storage.fail(path, "rewrite a sparse segment", error);
+        match &outcome {
+            Ok(_) => {}
+            Err(Stop::Leave(why)) => {
+                tracing::warn!(partition = %log.identity, segment = segment.number, why, "a sparse segment is not rewritten");
+            }
+            Err(Stop::Failed(path, error)) => log.storage.fail(path, "rewrite a sparse segment", error),
         }
         let mut state = log.state.borrow_mut();
         state.rewriting = None;
@@ -75,6 +83,7 @@ async fn run(log: &Rc<Log>, first: Segment) {
         log.storage.cache.borrow_mut().remove_segment(segment.nonce);
         log.announce();
     }
+    log.storage.rewriting.set(false);
 }
 
 async fn rewrite(log: &Rc<Log>, segment: &Segment) -> Result<Segment, Stop> {
@@ -83,7 +92,7 @@ async fn rewrite(log: &Rc<Log>, segment: &Segment) -> Result<Segment, Stop> {
     let path = log.path_of(segment.number);
     let temporary = path.with_extension("seg.tmp");
     // Readers of the original that come while the names change must not need its file for the index.
-    log.load_index(segment.nonce).await.map_err(|_| Stop::Leave)?;
+    log.load_index(segment.nonce).await.map_err(|_| Stop::Leave("its index cannot be read"))?;
     let dense = match copy(log, segment, &path, &temporary).await {
         Ok(dense) => dense,
         Err(stop) => {
@@ -101,24 +110,25 @@ async fn rewrite(log: &Rc<Log>, segment: &Segment) -> Result<Segment, Stop> {
 /// Writes the copy and makes it durable under its temporary name.
 async fn copy(log: &Rc<Log>, segment: &Segment, path: &Path, temporary: &Path) -> Result<Segment, Stop> {
     let storage = &log.storage;
-    let original = storage.disk.open(path, OpenMode::Read).await.map_err(|_| Stop::Leave)?;
+    let original = storage.disk.open(path, OpenMode::Read).await.map_err(|_| Stop::Leave("it cannot be opened"))?;
     let header = read_header(storage, &*original).await.filter(|header| header.nonce == segment.nonce);
-    let header = SegmentHeader { nonce: storage.nonce(), ..header.ok_or(Stop::Leave)? };
+    let header = SegmentHeader { nonce: storage.nonce(), ..header.ok_or(Stop::Leave("its header cannot be read"))? };
     let mut scanner = Scanner::new(original, &storage.pool, segment.nonce, round_up(segment.data_end));
     let mut copy = Copy::create(storage, &header, temporary).await?;
     let mut position = DATA_START;
     while position < segment.data_end {
         if !matches!(log.state.borrow().phase, Phase::Open) {
-            return Err(Stop::Leave);
+            return Err(Stop::Leave("the log ends"));
         }
-        let Some(entry) = scanner.next(&mut position).await.map_err(|_| Stop::Leave)? else { break };
+        let next = scanner.next(&mut position).await;
+        let Some(entry) = next.map_err(|_| Stop::Leave("it cannot be read"))? else { break };
         copy.take(&entry, scanner.payload(&entry))?;
         copy.write_pieces(false).await?;
     }
     let (old, new) = (&segment.totals, &copy.segment.totals);
     let same = |totals: &Totals| (totals.last_index, totals.end_offset, totals.batch_count, totals.last_time_us);
     if next_start(position) < segment.data_end || same(old) != same(new) {
-        return Err(Stop::Leave);
+        return Err(Stop::Leave("it does not hold what it should"));
     }
     copy.finish().await
 }
@@ -171,7 +181,7 @@ impl<'a> Copy<'a> {
             Kind::State if header.flags & FLAG_INDEX_ONLY != 0 => {}
             Kind::State => {
                 // It tells the totals and positions of the segment it is in.
-                let upper = StateRecord::decode(payload).ok_or(Stop::Leave)?.upper;
+                let upper = StateRecord::decode(payload).ok_or(Stop::Leave("a state record cannot be read"))?.upper;
                 self.state_position = self.put_state(header, upper);
             }
             _ => {
@@ -266,7 +276,7 @@ impl<'a> Copy<'a> {
 /// A full disk leaves the original as it is; any other error of a write is the disk's end.
 fn stop(path: &Path, error: io::Error) -> Stop {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Stop::Leave,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Stop::Leave("there is no space for the copy"),
         _ => Stop::Failed(path.to_path_buf(), error),
     }
 }
