@@ -1,5 +1,5 @@
 //! Memory for chunks. A page touched for the first time can cost more than writing it to the disk (a virtual machine may
-//! have to get it from its host first), so a core never does that in the middle of a stream: while a helper of the disk
+//! have to get it from its host first), so a core never does that in the middle of a stream: while a thread of the disk
 //! touches fresh memory, chunks take over the oldest of the cache. The cache so grows as fast as memory can be had.
 
 use std::rc::Rc;

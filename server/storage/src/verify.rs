@@ -279,7 +279,7 @@ async fn follow(survey: &mut Survey, scanner: &mut Scanner) -> io::Result<Option
             break;
         }
         if let Some(batch) = &entry.batch {
-            let end_offset = batch.server.base_offset + u64::from(batch.producer.last_offset_delta) + 1;
+            let end_offset = batch.end_offset();
             let time_us = batch.server.append_time_us;
             survey.totals.add_batch(expected, entry.header_crc, batch.producer.crc, end_offset, time_us);
             survey.furthest_offset = end_offset;
@@ -330,8 +330,7 @@ async fn judge(
         let mut position = block;
         while let Some(entry) = scanner.next(&mut position).await? {
             if let Some(batch) = &entry.batch {
-                let end_offset = batch.server.base_offset + u64::from(batch.producer.last_offset_delta) + 1;
-                survey.furthest_offset = survey.furthest_offset.max(end_offset);
+                survey.furthest_offset = survey.furthest_offset.max(batch.end_offset());
             }
             if entry.header.kind == Kind::Footer {
                 let whole = [&entry.header.encode()[..], scanner.payload(&entry)].concat();

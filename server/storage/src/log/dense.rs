@@ -117,7 +117,7 @@ async fn copy(log: &Rc<Log>, segment: &Segment, path: &Path, temporary: &Path) -
     let mut copy = Copy::create(storage, &header, temporary).await?;
     let mut position = DATA_START;
     while position < segment.data_end {
-        if !matches!(log.state.borrow().phase, Phase::Open) {
+        if storage.is_failed() || !matches!(log.state.borrow().phase, Phase::Open) {
             return Err(Stop::Leave("the log ends"));
         }
         let next = scanner.next(&mut position).await;
@@ -204,10 +204,9 @@ impl<'a> Copy<'a> {
     fn put(&mut self, header: EntryHeader, payload: &[u8], entry: &Scanned) {
         let (position, crc, header) = self.append(header, payload);
         let Some(batch) = &entry.batch else { return self.segment.totals.add_entry(&header, crc) };
-        let end_offset = batch.server.base_offset + u64::from(batch.producer.last_offset_delta) + 1;
         let time_us = batch.server.append_time_us;
         self.segment.note_batch(batch.server.base_offset, position, time_us);
-        self.segment.totals.add_batch(header.log_index, crc, batch.producer.crc, end_offset, time_us);
+        self.segment.totals.add_batch(header.log_index, crc, batch.producer.crc, batch.end_offset(), time_us);
     }
 
     /// Appends the bytes of an entry; returns its position and header as they are here.

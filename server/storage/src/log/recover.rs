@@ -467,13 +467,12 @@ impl Recovery<'_> {
         self.term = self.term.max(entry.header.term);
         if let Some(batch) = &entry.batch {
             let server = &batch.server;
-            let end_offset = server.base_offset + u64::from(batch.producer.last_offset_delta) + 1;
             segment.note_batch(server.base_offset, entry.position, server.append_time_us);
             segment.totals.add_batch(
                 entry.header.log_index,
                 entry.header_crc,
                 batch.producer.crc,
-                end_offset,
+                batch.end_offset(),
                 server.append_time_us,
             );
         } else {

@@ -18,6 +18,13 @@ pub(crate) struct ScannedBatch {
     pub(crate) producer: ProducerPart,
 }
 
+impl ScannedBatch {
+    /// One past its last offset.
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.server.base_offset + u64::from(self.producer.last_offset_delta) + 1
+    }
+}
+
 /// An entry that passed every check.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scanned {
