@@ -1,0 +1,3 @@
+//! The `levada-conformance` binary.
+
+fn main() {}
