@@ -213,6 +213,11 @@ impl Client {
         outcome
     }
 
+    /// Batches of its producers that are not settled.
+    pub fn unsettled_batches(&self) -> usize {
+        self.producers().values().filter_map(Weak::upgrade).map(|producer| producer.unsettled_count()).sum()
+    }
+
     // ------------------------------------------------------------ for the rest of the crate
 
     /// Sends a request and waits for its reply, again and again until the request timeout where that is harmless.

@@ -127,6 +127,16 @@ impl Batch {
         self.open.body()
     }
 
+    /// Offset that the deltas of [`Batch::spans`] count from.
+    pub fn base_offset(&self) -> u64 {
+        self.open.server().base_offset
+    }
+
+    /// The headers that lie there in [`Batch::bytes`]; none if that is not where a message's headers are.
+    pub fn headers_in(&self, range: std::ops::Range<usize>) -> Vec<Header> {
+        self.open.body().get(range).map_or_else(Vec::new, |bytes| owned(headers::iterate(bytes)))
+    }
+
     /// Where each message's parts are in [`Batch::bytes`]: for callers that hand a batch on whole.
     pub fn spans(&self) -> impl Iterator<Item = MessageSpan> + '_ {
         self.open

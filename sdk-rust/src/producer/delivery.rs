@@ -82,7 +82,8 @@ impl Completion {
     /// Settles the batch and wakes whoever waits; a second outcome is ignored.
     pub(crate) fn settle(&self, outcome: Result<BatchReceipt>) {
         if self.outcome.set(outcome).is_ok() {
-            for waker in std::mem::take(&mut *self.waiting()) {
+            let wakers = std::mem::take(&mut *self.waiting());
+            for waker in wakers {
                 waker.wake();
             }
         }
@@ -137,6 +138,13 @@ impl Delivery {
     pub fn try_receipt(&self) -> Option<Result<Receipt>> {
         let outcome = self.completion.outcome.get()?;
         Some(outcome.as_ref().map(|receipt| receipt.message(self.index)).map_err(Error::clone))
+    }
+}
+
+impl Clone for Delivery {
+    /// Another wait for the same acknowledgement.
+    fn clone(&self) -> Delivery {
+        Delivery { completion: Arc::clone(&self.completion), index: self.index, place: None }
     }
 }
 

@@ -237,13 +237,7 @@ impl Producer {
                 format!("lengths add up to {total}, payloads are {} bytes", payloads.len()),
             ));
         }
-        let mut rest = payloads;
-        self.enqueue_batch(lengths.iter().map(move |length| {
-            let (payload, behind) = rest.split_at(*length as usize);
-            rest = behind;
-            payload
-        }))
-        .await
+        self.enqueue_batch(Packed { rest: payloads, lengths: lengths.iter() }).await
     }
 
     /// Takes one message without waiting; its completion goes to [`ProducerOptions::completion_sink`] under that token.
@@ -302,6 +296,26 @@ impl Producer {
         if self.accumulator.begin_close() {
             self.link.wake(self.id());
         }
+    }
+}
+
+/// Payloads that lie one after the other.
+struct Packed<'a> {
+    rest: &'a [u8],
+    lengths: std::slice::Iter<'a, u32>,
+}
+
+impl<'a> Iterator for Packed<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (payload, rest) = self.rest.split_at_checked(*self.lengths.next()? as usize)?;
+        self.rest = rest;
+        Some(payload)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.lengths.size_hint()
     }
 }
 
