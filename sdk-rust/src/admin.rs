@@ -14,6 +14,7 @@ use levada_protocol::{ErrorCode, messages};
 
 use crate::client::{Client, Repeat};
 use crate::error::{Error, Result};
+use crate::generated::options;
 
 /// The managing side of a [`Client`].
 ///
@@ -75,14 +76,7 @@ impl std::fmt::Debug for NewToken {
 
 /// Options of a topic with that many partitions: durable on disk, kept for ever, compressed as its producers like.
 pub fn topic_options(partition_count: u32) -> TopicOptions {
-    TopicOptions {
-        partition_count,
-        durability: messages::Durability::Disk,
-        compression: messages::TopicCompression::Producer,
-        retention_bytes: None,
-        retention_age_us: None,
-        segment_bytes: None,
-    }
+    TopicOptions { partition_count, ..options::default_topic_options() }
 }
 
 /// Splits `stream/topic`.
@@ -153,6 +147,7 @@ impl Admin {
     /// `ALREADY_EXISTS`, `INVALID_NAME`, `INVALID_ARGUMENT`, `UNSUPPORTED`, `PERMISSION_DENIED`.
     pub async fn create_topic(&self, topic: &str, options: TopicOptions) -> Result<TopicInfo> {
         let (stream, topic) = whole_topic(topic)?;
+        options::check_topic_options(&options)?;
         Ok(self.change(CreateTopic { stream, topic, options }).await?.topic)
     }
 
@@ -162,6 +157,7 @@ impl Admin {
     /// `TOPIC_NOT_FOUND`, `INVALID_ARGUMENT` where partitions would shrink.
     pub async fn alter_topic(&self, topic: &str, changes: TopicChanges) -> Result<TopicInfo> {
         let (stream, topic) = whole_topic(topic)?;
+        options::check_topic_changes(&changes)?;
         Ok(self.change(AlterTopic { stream, topic, changes }).await?.topic)
     }
 
@@ -170,14 +166,7 @@ impl Admin {
     /// # Errors
     /// As [`Admin::alter_topic`].
     pub async fn set_partition_count(&self, topic: &str, partition_count: u32) -> Result<TopicInfo> {
-        let changes = TopicChanges {
-            partition_count: Some(partition_count),
-            durability: None,
-            compression: None,
-            retention_bytes: None,
-            retention_age_us: None,
-            segment_bytes: None,
-        };
+        let changes = TopicChanges { partition_count: Some(partition_count), ..options::default_topic_changes() };
         self.alter_topic(topic, changes).await
     }
 

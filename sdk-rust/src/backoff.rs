@@ -15,7 +15,7 @@ pub struct BackoffOptions {
 
 impl Default for BackoffOptions {
     fn default() -> Self {
-        BackoffOptions { floor: Duration::from_millis(50), ceiling: Duration::from_secs(5) }
+        crate::options::ClientOptions::default().backoff_options()
     }
 }
 

@@ -97,10 +97,12 @@ impl Client {
         let options = options.into();
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::usage("runtime", "Client::connect must be called within a tokio runtime"))?;
-        let destination = Surroundings::of_process().resolve(options.wish)?;
-        let mut tls = options.tls;
+        options.check()?;
+        let destination = Surroundings::of_process().resolve(options.wish())?;
+        let mut tls = options.tls_options();
         tls.ca_file = tls.ca_file.or(destination.ca_file);
         let connector = options.environment.connector(&tls)?;
+        let backoff = options.backoff_options();
         let terms = Arc::new(LinkTerms {
             address: destination.address,
             connector,
@@ -108,8 +110,8 @@ impl Client {
             credentials: destination.credentials,
             connect_timeout: options.connect_timeout,
             request_timeout: options.request_timeout,
-            backoff: options.backoff,
-            client_name: options.client_name,
+            backoff,
+            client_name: options.client_name.unwrap_or_else(|| "levada-rust".to_owned()),
             epoch: Instant::now(),
             session: Mutex::default(),
         });

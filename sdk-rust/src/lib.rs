@@ -30,11 +30,14 @@ mod credentials;
 mod discovery;
 mod environment;
 mod error;
+mod generated;
 mod link;
 mod message;
 mod options;
 mod producer;
+mod range;
 mod transport;
+mod value;
 
 pub use address::{DEFAULT_PORT, ServerAddress};
 pub use admin::{Admin, DeleteTopics, NewToken, StreamDescription, TopicDescription, UserDescription, topic_options};
@@ -62,3 +65,6 @@ pub use producer::{
     ProducerOptions, Receipt,
 };
 pub use transport::{SystemConnector, TlsOptions};
+
+#[doc(hidden)]
+pub use value::{Arguments, FromValue, Named, Value};

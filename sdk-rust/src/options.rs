@@ -1,6 +1,4 @@
-//! What a client is told: where, who, how long to wait, and its environment.
-
-use std::time::Duration;
+//! What a client is told, in the shapes only Rust has; the rest of it is generated.
 
 use crate::backoff::BackoffOptions;
 use crate::credentials::Credentials;
@@ -8,104 +6,36 @@ use crate::discovery::Wish;
 use crate::environment::Environment;
 use crate::transport::TlsOptions;
 
-/// How a client connects. What is left open is discovered: `LEVADA_SERVER` and `LEVADA_TOKEN_FILE`, then the selected
-/// saved context, then the file that a server on this machine leaves for its own user.
-///
-/// ```
-/// use levada::{ClientOptions, Credentials};
-/// use std::time::Duration;
-///
-/// let options = ClientOptions::new()
-///     .server("levada+tls://example.org:7420")
-///     .credentials(Credentials::token_file("/run/secrets/levada"))
-///     .request_timeout(Duration::from_secs(10));
-/// # let _ = options;
-/// ```
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    pub(crate) wish: Wish,
-    pub(crate) tls: TlsOptions,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    pub(crate) backoff: BackoffOptions,
-    pub(crate) client_name: String,
-    pub(crate) environment: Environment,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        ClientOptions {
-            wish: Wish::default(),
-            tls: TlsOptions::default(),
-            connect_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(30),
-            backoff: BackoffOptions::default(),
-            client_name: "levada-rust".to_owned(),
-            environment: Environment::default(),
-        }
-    }
-}
+pub use crate::generated::options::ClientOptions;
 
 impl ClientOptions {
-    /// Options with everything left to discovery.
-    pub fn new() -> ClientOptions {
-        ClientOptions::default()
-    }
-
-    /// Address of the server: `levada://host:port`, `levada+tls://host:port` or `host:port`.
-    #[must_use]
-    pub fn server(mut self, server: impl Into<String>) -> ClientOptions {
-        self.wish.server = Some(server.into());
-        self
-    }
-
     /// How to authenticate.
     #[must_use]
     pub fn credentials(mut self, credentials: Credentials) -> ClientOptions {
-        self.wish.credentials = Some(credentials);
-        self
-    }
-
-    /// The saved context to use; an address given by [`ClientOptions::server`] wins over the context's.
-    #[must_use]
-    pub fn context(mut self, name: impl Into<String>) -> ClientOptions {
-        self.wish.context = Some(name.into());
+        (self.user, self.password, self.token, self.token_file, self.anonymous) = (None, None, None, None, false);
+        match credentials {
+            Credentials::Anonymous => self.anonymous = true,
+            Credentials::Password { user, password } => (self.user, self.password) = (Some(user), Some(password)),
+            Credentials::Token(token) => self.token = Some(token),
+            Credentials::TokenFile(path) => self.token_file = Some(path),
+        }
         self
     }
 
     /// How TLS is spoken.
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> ClientOptions {
-        self.tls = tls;
-        self
-    }
-
-    /// How long one attempt to connect may take, authentication included. Default 10 s.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> ClientOptions {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// How long a request may take, its retries included; a connection that leaves one unanswered longer is given up.
-    /// Default 30 s.
-    #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> ClientOptions {
-        self.request_timeout = timeout;
+        self.tls_ca_file = tls.ca_file;
+        self.tls_server_name = tls.server_name;
+        self.tls_dangerously_accept_any_certificate = tls.dangerously_accept_any_certificate;
         self
     }
 
     /// Bounds of the wait between attempts to connect again and between retries.
     #[must_use]
     pub fn backoff(mut self, backoff: BackoffOptions) -> ClientOptions {
-        self.backoff = backoff;
-        self
-    }
-
-    /// What the client calls itself to the server. Default `levada-rust`.
-    #[must_use]
-    pub fn client_name(mut self, name: impl Into<String>) -> ClientOptions {
-        self.client_name = name.into();
+        self.backoff_floor = backoff.floor;
+        self.backoff_ceiling = backoff.ceiling;
         self
     }
 
@@ -115,15 +45,38 @@ impl ClientOptions {
         self.environment = environment;
         self
     }
-}
 
-impl ClientOptions {
     /// The address that connecting would use, discovered as it would be then.
     ///
     /// # Errors
     /// Usage errors of the address or context; `CREDENTIALS_UNREADABLE`.
     pub fn resolve_address(&self) -> crate::Result<crate::ServerAddress> {
-        Ok(crate::discovery::Surroundings::of_process().resolve(self.wish.clone())?.address)
+        Ok(crate::discovery::Surroundings::of_process().resolve(self.wish())?.address)
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        Wish { server: self.server.clone(), credentials: self.chosen_credentials(), context: self.context.clone() }
+    }
+
+    fn chosen_credentials(&self) -> Option<Credentials> {
+        match (&self.user, &self.password, &self.token, &self.token_file) {
+            (Some(user), Some(password), ..) => Some(Credentials::password(user, password)),
+            (_, _, Some(token), _) => Some(Credentials::token(token)),
+            (_, _, _, Some(path)) => Some(Credentials::token_file(path)),
+            _ => self.anonymous.then_some(Credentials::Anonymous),
+        }
+    }
+
+    pub(crate) fn tls_options(&self) -> TlsOptions {
+        TlsOptions {
+            ca_file: self.tls_ca_file.clone(),
+            server_name: self.tls_server_name.clone(),
+            dangerously_accept_any_certificate: self.tls_dangerously_accept_any_certificate,
+        }
+    }
+
+    pub(crate) fn backoff_options(&self) -> BackoffOptions {
+        BackoffOptions { floor: self.backoff_floor, ceiling: self.backoff_ceiling }
     }
 }
 
@@ -136,5 +89,60 @@ impl From<&str> for ClientOptions {
 impl From<String> for ClientOptions {
     fn from(server: String) -> ClientOptions {
         ClientOptions::new().server(server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{Named, Value};
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    fn argument(named: Named) -> String {
+        let error = ClientOptions::from_values(named).unwrap_err();
+        assert!(error.is(crate::ErrorCode::ClientUsage));
+        error.detail("argument").unwrap().to_owned()
+    }
+
+    #[test]
+    fn options_are_read_by_name() {
+        let named = vec![
+            ("server".into(), text("h:1")),
+            ("user".into(), text("ann")),
+            ("password".into(), text("hush hush")),
+            ("request_timeout_ms".into(), Value::F64(1500.0)),
+            ("context".into(), Value::Null),
+        ];
+        let options = ClientOptions::from_values(named).unwrap();
+        assert_eq!(options.chosen_credentials(), Some(Credentials::password("ann", "hush hush")));
+        assert_eq!(options.request_timeout.as_millis(), 1500);
+        assert_eq!(options.connect_timeout, ClientOptions::new().connect_timeout);
+        assert!(!format!("{options:?}").contains("hush"), "{options:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_option_is_a_usage_error_that_names_it() {
+        assert_eq!(argument(vec![("sever".into(), text("h"))]), "sever");
+        assert_eq!(argument(vec![("server".into(), Value::I64(1))]), "server");
+        assert_eq!(argument(vec![("token".into(), text(""))]), "token");
+        assert_eq!(argument(vec![("connect_timeout_ms".into(), Value::I64(0))]), "connect_timeout_ms");
+        assert_eq!(argument(vec![("connect_timeout_ms".into(), Value::U64(u64::MAX))]), "connect_timeout_ms");
+        assert_eq!(argument(vec![("user".into(), text("ann"))]), "user");
+        assert_eq!(argument(vec![("password".into(), text("hush"))]), "password");
+        let both = |one: &'static str, value: Value| vec![("token_file".into(), text("f")), (one.into(), value)];
+        assert_eq!(argument(both("token", text("t"))), "token_file");
+        assert_eq!(argument(both("anonymous", Value::Bool(true))), "anonymous");
+        ClientOptions::from_values(both("anonymous", Value::Bool(false))).unwrap();
+    }
+
+    #[test]
+    fn the_last_credentials_count() {
+        let options =
+            ClientOptions::new().credentials(Credentials::token("t")).credentials(Credentials::token_file("f"));
+        options.check().unwrap();
+        assert_eq!(options.chosen_credentials(), Some(Credentials::token_file("f")));
     }
 }

@@ -15,7 +15,7 @@ cargo xtask COMMAND
 
   test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart
   tidy            the rules of this code base that a program can check
-  codegen         write the generated code and tables from protocol-spec/messages.toml and errors.toml
+  codegen         write the generated code and pages from messages.toml, errors.toml and sdk-rust/api.toml
   codegen --check fail if they are stale
   recovery [--partitions N] [--mib N] [--kills N]
                   fill that many partitions with that many MiB each, kill -9 the server under load, and tell how soon

@@ -69,6 +69,7 @@ impl Drop for Receiving<'_> {
 
 impl Consumer {
     pub(crate) async fn open(client: &Client, options: ConsumerOptions) -> Result<Consumer> {
+        options.check()?;
         let address = parse_topic(&options.topic)?;
         let topic = format!("{}/{}", address.stream, address.topic);
         let description = Admin::new(client.clone()).describe_topic(&topic).await?;
@@ -86,13 +87,15 @@ impl Consumer {
         if partitions.is_empty() {
             return Err(Error::usage("partitions", "there must be at least one partition"));
         }
-        if let Some(missing) = partitions.iter().chain(options.starts.keys()).find(|partition| count <= **partition) {
+        if let Some(missing) =
+            partitions.iter().chain(options.partition_from.keys()).find(|partition| count <= **partition)
+        {
             let text = format!("{topic} has no partition {missing}");
             return Err(Error::new(ErrorCode::PartitionNotFound, text).with_detail("partition", missing));
         }
         let starts: Vec<(u32, Position)> = partitions
             .iter()
-            .map(|partition| (*partition, options.starts.get(partition).unwrap_or(&options.start).clone()))
+            .map(|partition| (*partition, options.partition_from.get(partition).unwrap_or(&options.from).clone()))
             .collect();
         let window_bytes = (options.prefetch_bytes / partitions.len() as u64).max(MIN_WINDOW_BYTES);
         let inbound = Inbound::new(starts.iter().map(|(_, start)| start.clone()));

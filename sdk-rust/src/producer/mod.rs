@@ -77,7 +77,7 @@ impl Producer {
             linger_ms: as_ms(options.linger),
             delivery_timeout_ms: as_ms(options.delivery_timeout),
         };
-        let (codec, level) = codec_of(options.compression, description.topic.options.compression);
+        let (codec, level) = codec_of(options.chosen_compression(), description.topic.options.compression);
         let terms = core::Terms {
             topic_id: description.topic.topic_id,
             durability: options.durability,

@@ -1,0 +1,14 @@
+//! `cargo xtask codegen [--check]`: writes everything that is derived from `protocol-spec/messages.toml`,
+//! `protocol-spec/errors.toml` and `sdk-rust/api.toml`.
+//!
+//! `protocol` and `api` read and check the sources; each of the others turns them into the files of one language or page and
+//! knows no other; `files` compares and writes. Everything is ordered by number or name, so the output does not depend on
+//! the order of a map. `--check` writes nothing and fails if anything would change.
+
+mod api;
+mod files;
+mod names;
+mod protocol;
+mod rust;
+
+pub(crate) use files::run;
