@@ -1,0 +1,176 @@
+//! A connected client, and its share of the process's runtime.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use levada::{ClientOptions, ConsumerOptions, Error, ErrorCode, Named, ProducerOptions, Result, Value};
+
+use crate::consumer::Consumer;
+use crate::generated::calls;
+use crate::generated::records::IntoValue as _;
+use crate::operation::{Operation, Output, Progress, To};
+use crate::process::{self, Handle, Kind, Lease};
+use crate::producer::Producer;
+use crate::queue::Queue;
+
+/// The option by which a client tells the server what it is.
+const CLIENT_NAME: &str = "client_name";
+
+/// A connected client. Cloning is cheap. Producers and consumers keep it alive until it is closed.
+#[derive(Clone)]
+pub struct Client {
+    inner: Handle<Inner>,
+}
+
+pub(crate) struct Inner {
+    client: levada::Client,
+    /// Gone once closed.
+    lease: Mutex<Option<Lease>>,
+    id: OnceLock<u64>,
+}
+
+impl Client {
+    /// Connects and authenticates: `Output::Client`. `language` names the binding to the server, unless an option does.
+    pub fn connect(mut options: Named, language: &'static str, to: To) -> Operation {
+        if options.iter().all(|(name, _)| name != CLIENT_NAME) {
+            options.push((Cow::Borrowed(CLIENT_NAME), Value::Text(language.to_owned())));
+        }
+        let options = match ClientOptions::from_values(options) {
+            Ok(options) => options,
+            Err(error) => return Operation::settled(to, Err(error)),
+        };
+        let lease = match Lease::take() {
+            Ok(lease) => lease,
+            Err(error) => return Operation::settled(to, Err(error)),
+        };
+        let runtime = lease.runtime().clone();
+        Operation::spawn(&runtime, to, move |_| async move {
+            let client = levada::Client::connect(options).await?;
+            let inner = Arc::new(Inner { client, lease: Mutex::new(Some(lease)), id: OnceLock::new() });
+            let _ = inner.id.set(process::register(&inner));
+            Ok(Output::Client(Client { inner: Handle::new(Kind::Client, inner) }))
+        })
+    }
+
+    fn start<F>(&self, to: To, work: impl FnOnce(Arc<Inner>, Progress) -> F) -> Operation
+    where
+        F: Future<Output = Result<Output>> + Send + 'static,
+    {
+        match self.inner.get().and_then(|inner| Ok((inner, inner.runtime()?))) {
+            Ok((inner, runtime)) => Operation::spawn(&runtime, to, |progress| work(Arc::clone(inner), progress)),
+            Err(error) => Operation::settled(to, Err(error)),
+        }
+    }
+
+    /// A control call by its name in api.toml, or `ping`, which gives microseconds: `Output::Value` or `Output::Nothing`.
+    pub fn call(&self, operation: &str, arguments: Named, to: To) -> Operation {
+        let operation = operation.to_owned();
+        self.start(to, |inner, progress| async move {
+            if operation == "ping" {
+                let took = inner.client.ping().await?;
+                return Ok(Output::Value(Value::I64(i64::try_from(took.as_micros()).unwrap_or(i64::MAX))));
+            }
+            if calls::effect(&operation) == Some(calls::Effect::Change) {
+                progress.may_apply();
+            }
+            calls::call(&inner.client, &operation, arguments).await.map(|value| match value {
+                Value::Null => Output::Nothing,
+                value => Output::Value(value),
+            })
+        })
+    }
+
+    /// What the server told at the last handshake: a record, or null.
+    ///
+    /// # Errors
+    /// `FORKED`.
+    pub fn server_info(&self) -> Result<Value> {
+        Ok(self.inner.get()?.client.server_info().map_or(Value::Null, |info| info.into_value()))
+    }
+
+    /// A producer: `Output::Producer`. Completions of its `try_send` go to `acks`.
+    pub fn producer(&self, topic: &str, options: Named, acks: Option<Queue>, to: To) -> Operation {
+        let topic = topic.to_owned();
+        self.start(to, |inner, _| async move {
+            let options = ProducerOptions::from_values(options)?;
+            Producer::open(inner, &topic, options, acks).await.map(Output::Producer)
+        })
+    }
+
+    /// A consumer: `Output::Consumer`.
+    pub fn consumer(&self, topic: &str, options: Named, to: To) -> Operation {
+        let topic = topic.to_owned();
+        self.start(to, |inner, _| async move {
+            let options = ConsumerOptions::from_values(topic, options)?;
+            Consumer::open(inner, options).await.map(Output::Consumer)
+        })
+    }
+
+    /// Lets every producer settle what it has taken, then ends everything made from this client. Closing again does nothing.
+    /// `CLIENT_TIMEOUT` says that something was unacknowledged then; the client is closed all the same.
+    pub fn close(&self, timeout: Duration, to: To) -> Operation {
+        let inner = match self.inner.get() {
+            Ok(inner) => inner,
+            // What was inherited over fork is the parent's to close.
+            Err(_) => return Operation::settled(to, Ok(Output::Nothing)),
+        };
+        match inner.runtime() {
+            Ok(runtime) => {
+                let inner = Arc::clone(inner);
+                Operation::spawn(&runtime, to, |_| async move { inner.close(timeout).await.map(|()| Output::Nothing) })
+            }
+            Err(_) => Operation::settled(to, Ok(Output::Nothing)),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn core(&self) -> &levada::Client {
+        &self.client
+    }
+
+    /// The runtime; `CLOSED` once closed.
+    pub(crate) fn runtime(&self) -> Result<tokio::runtime::Handle> {
+        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*lease {
+            Some(lease) => Ok(lease.runtime().clone()),
+            None => Err(Error::new(ErrorCode::Closed, "the client is closed")),
+        }
+    }
+
+    async fn close(&self, timeout: Duration) -> Result<()> {
+        let outcome = self.client.close(timeout).await;
+        if let Some(id) = self.id.get() {
+            process::unregister(*id);
+        }
+        // The last lease ends the runtime, from a thread of its own.
+        drop(self.lease.lock().unwrap_or_else(PoisonError::into_inner).take());
+        outcome
+    }
+
+    /// Closes from a thread that is not the runtime's; gives the number of batches left unacknowledged.
+    pub(crate) fn close_blocking(&self, timeout: Duration) -> usize {
+        if let Ok(runtime) = self.runtime() {
+            // The count below says what the error would.
+            let _ = runtime.block_on(self.close(timeout));
+        }
+        self.client.unsettled_batches()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.get() {
+            process::unregister(*id);
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
