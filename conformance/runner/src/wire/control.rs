@@ -72,7 +72,7 @@ fn within(name: &str, error: WireError) -> WireError {
 }
 
 /// An unsigned number, as such or in digits.
-pub(crate) fn number(value: &Value) -> Option<u64> {
+pub fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
@@ -81,7 +81,7 @@ fn signed(value: &Value) -> Option<i64> {
 }
 
 /// Bytes: hex digits or `{"text": "..."}`.
-pub(crate) fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+pub fn bytes_of(value: &Value) -> Option<Vec<u8>> {
     match value {
         Value::String(hex) => from_hex(hex),
         other => Some(other.get("text")?.as_str()?.as_bytes().to_vec()),

@@ -16,8 +16,8 @@ pub const PREFACE: [u8; 8] = [0x4C, 0x56, 0x44, 0x41, 0x00, 0x01, 0x00, 0x00];
 pub(crate) const HEADER_BYTES: usize = 16;
 /// Flag BODY.
 const BODY: u16 = 1;
-/// A longer frame is refused unread: the largest body with the largest control part, and room for several batches.
-const MAX_FRAME_BYTES: u32 = 80 << 20;
+/// A longer frame is refused unread (section 2.2): twice the largest batch, the largest control part, the header.
+const MAX_FRAME_BYTES: u32 = (32 << 20) + (1 << 20) + 20;
 
 /// A frame, decoded as far as its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +140,10 @@ impl Frame {
 }
 
 /// Reads the bytes of one frame, without a look at more than its length.
-pub(crate) fn read_frame_bytes(from: &mut impl Read) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// As [`Frame::read`]; Refused for the length alone.
+pub fn read_frame_bytes(from: &mut impl Read) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     from.read_exact(&mut bytes)?;
     let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

@@ -15,10 +15,10 @@ mod schema;
 
 pub use batch::{Batch, Codec, Flaw, HeaderValue, Message, Producer, flags, message_flags};
 pub use client::{Ack, Auth, Fetched, Subscription, Wire};
-pub use control::{decode, encode};
+pub use control::{bytes_of, decode, encode, number};
 pub use crc::crc32c;
 pub use error::{ServerError, WireError};
-pub use frame::{Frame, PREFACE};
+pub use frame::{Frame, PREFACE, read_frame_bytes};
 pub use name::valid_name;
 pub use partitioner::{key_hash, partition_of_key};
 pub use schema::{ErrorCode, Field, MessageType, Nature, Schema, Type, schema};
