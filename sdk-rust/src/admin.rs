@@ -311,6 +311,12 @@ pub enum DeleteTopics {
     Too,
 }
 
+impl From<bool> for DeleteTopics {
+    fn from(too: bool) -> DeleteTopics {
+        if too { DeleteTopics::Too } else { DeleteTopics::No }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

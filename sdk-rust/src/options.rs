@@ -54,6 +54,14 @@ impl ClientOptions {
         Ok(crate::discovery::Surroundings::of_process().resolve(self.wish())?.address)
     }
 
+    /// What the client calls itself unless it was told: for the clients of other languages.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn default_client_name(mut self, name: &str) -> ClientOptions {
+        self.client_name.get_or_insert_with(|| name.to_owned());
+        self
+    }
+
     pub(crate) fn wish(&self) -> Wish {
         Wish { server: self.server.clone(), credentials: self.chosen_credentials(), context: self.context.clone() }
     }

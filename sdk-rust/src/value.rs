@@ -161,6 +161,17 @@ impl Arguments {
         self.take(name)?.ok_or_else(|| Error::usage(name, format!("{name} is missing")))
     }
 
+    /// The options of that name; the defaults if there are none.
+    ///
+    /// # Errors
+    /// A usage error if one of them is unknown or something else.
+    pub fn options<T: FromValue>(&mut self, name: &str) -> Result<T> {
+        match self.take(name)? {
+            Some(options) => Ok(options),
+            None => T::from_value(name, Value::Record(Vec::new())),
+        }
+    }
+
     /// Puts the value of that name in `place`, which stays as it is if there is none.
     pub(crate) fn set<T: FromValue>(&mut self, name: &str, place: &mut T) -> Result<()> {
         if let Some(value) = self.take(name)? {

@@ -1,6 +1,5 @@
 //! A connected client, and its share of the process's runtime.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,14 +9,11 @@ use levada::{ClientOptions, ConsumerOptions, Error, ErrorCode, Named, ProducerOp
 
 use crate::consumer::Consumer;
 use crate::generated::calls;
-use crate::generated::records::IntoValue as _;
+use crate::into_value::IntoValue as _;
 use crate::operation::{Operation, Output, Progress, To};
 use crate::process::{self, Handle, Kind, Lease};
 use crate::producer::Producer;
 use crate::queue::Queue;
-
-/// The option by which a client tells the server what it is.
-const CLIENT_NAME: &str = "client_name";
 
 /// A connected client. Cloning is cheap. Producers and consumers keep it alive until it is closed.
 #[derive(Clone)]
@@ -34,12 +30,9 @@ pub(crate) struct Inner {
 
 impl Client {
     /// Connects and authenticates: `Output::Client`. `language` names the binding to the server, unless an option does.
-    pub fn connect(mut options: Named, language: &'static str, to: To) -> Operation {
-        if options.iter().all(|(name, _)| name != CLIENT_NAME) {
-            options.push((Cow::Borrowed(CLIENT_NAME), Value::Text(language.to_owned())));
-        }
+    pub fn connect(options: Named, language: &'static str, to: To) -> Operation {
         let options = match ClientOptions::from_values(options) {
-            Ok(options) => options,
+            Ok(options) => options.default_client_name(language),
             Err(error) => return Operation::settled(to, Err(error)),
         };
         let lease = match Lease::take() {
@@ -69,10 +62,6 @@ impl Client {
     pub fn call(&self, operation: &str, arguments: Named, to: To) -> Operation {
         let operation = operation.to_owned();
         self.start(to, |inner, progress| async move {
-            if operation == "ping" {
-                let took = inner.client.ping().await?;
-                return Ok(Output::Value(Value::I64(i64::try_from(took.as_micros()).unwrap_or(i64::MAX))));
-            }
             if calls::effect(&operation) == Some(calls::Effect::Change) {
                 progress.may_apply();
             }

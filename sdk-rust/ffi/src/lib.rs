@@ -8,11 +8,14 @@
 //! happens at fork and at exit.
 
 mod batch;
+#[cfg(test)]
+mod call_tests;
 mod client;
 mod consumer;
 mod delivery;
 mod generated;
 mod guard;
+mod into_value;
 pub mod logs;
 mod operation;
 mod process;
@@ -24,6 +27,7 @@ pub use client::Client;
 pub use consumer::{Consumer, Taken, TakenMessage};
 pub use delivery::Delivery;
 pub use guard::guard;
+pub use into_value::IntoValue;
 pub use operation::{KeepWaiting, Operation, Output, To};
 pub use process::{close_all, is_inherited, stats};
 pub use producer::Producer;

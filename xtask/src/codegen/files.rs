@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::api::Api;
 use super::protocol::{self, Protocol};
-use super::rust;
+use super::{ffi, rust};
 
 /// Files by their path from the root, with their content.
 pub(super) type Generated = Vec<(PathBuf, String)>;
@@ -36,6 +36,7 @@ fn stale(root: &Path) -> Result<Generated> {
     let api = Api::read(root, &protocol)?;
     let mut files = protocol::files(root, &protocol)?;
     files.extend(rust::files(&api)?);
+    files.extend(ffi::files(&api)?);
     files.retain(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
     Ok(files)
 }

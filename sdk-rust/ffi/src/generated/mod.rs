@@ -1,4 +1,5 @@
-//! What `cargo xtask codegen` writes from `sdk-rust/api.toml`: control calls by name, and records as values.
+//! What `cargo xtask codegen` writes from `api.toml` and `messages.toml`: control calls by name, and records as values. Change
+//! those, not this.
 
 pub(crate) mod calls;
-pub(crate) mod records;
+mod records;
