@@ -1,0 +1,231 @@
+/**
+ * Consumers. A receive waits for readiness, which carries nothing, and takes in its own continuation: a receive that is given
+ * up has taken nothing, so nothing is lost.
+ */
+
+import { call, type CallOptions, environment, now, throwIfAborted, watch } from "./calls";
+import { failureOf, givenUp } from "./failures";
+import type { Position } from "./generated";
+import { Batch, Message, Messages } from "./message";
+import type { NativeBatch, NativeConsumer } from "./native";
+import { CLOSE_TIMEOUT_MS } from "./producer";
+import { position } from "./values";
+
+/** How much a receive may bring, and how long it waits. */
+export interface ReceiveBatchOptions extends CallOptions {
+  /** Messages at most. Default 1000. */
+  maxMessages?: number | undefined;
+  /** About how many bytes at most, but at least one batch. Default 4 MiB. */
+  maxBytes?: number | undefined;
+  /** How long to wait for the first message; then the result is empty. Default 1000. */
+  timeoutMs?: number | undefined;
+}
+
+const MAX_MESSAGES = 1000;
+const MAX_BYTES = 4 * 1024 * 1024;
+const TIMEOUT_MS = 1000;
+
+const FINISHED = -2;
+const NEW_BATCH = 2 ** 30;
+
+/** Receives that found something at once before the event loop has a turn: timers and signals must be heard. */
+const TURN_MS = 5;
+let turnAt = 0;
+
+function mayGoOn(): boolean {
+  return performance.now() - turnAt < TURN_MS;
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(() => {
+      turnAt = performance.now();
+      resolve();
+    });
+  });
+}
+
+/** Receives messages of a topic. Made by `client.consumer()`. */
+export class Consumer implements AsyncIterable<Message> {
+  readonly #native: NativeConsumer;
+  #current: Batch | undefined;
+  #isWaiting = false;
+  #sinceTurn = 0;
+
+  /** @internal */
+  constructor(native: NativeConsumer) {
+    this.#native = native;
+  }
+
+  /** Name of the topic, `stream/topic`. */
+  get topic(): string {
+    return this.#native.topic;
+  }
+
+  /** Numbers of the partitions it reads. */
+  get partitions(): number[] {
+    return this.#native.partitions;
+  }
+
+  /** The next message if there is one now; null at the end. */
+  #take(): Message | null | undefined {
+    const taken = this.#native.takeMessage();
+    if (taken < 0) {
+      return taken === FINISHED ? null : undefined;
+    }
+    if (taken >= NEW_BATCH) {
+      this.#current = new Batch(this.#native.current() as NativeBatch);
+      return new Message(this.#current, taken - NEW_BATCH);
+    }
+    return new Message(this.#current as Batch, taken);
+  }
+
+  /** Two receives at once have no order: the core refuses the second. */
+  #refuseSecond(): void {
+    if (this.#isWaiting) {
+      this.#native.arm(0);
+    }
+  }
+
+  /** Waits until there is something to take; false if the time has passed before. */
+  #ready(options: CallOptions): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      throwIfAborted(options);
+      const calls = environment();
+      const token = calls.add(() => {
+        stop?.();
+        this.#isWaiting = false;
+        turnAt = performance.now();
+        resolve(true);
+      });
+      try {
+        this.#native.arm(token);
+      } catch (error) {
+        calls.remove(token);
+        throw failureOf(error);
+      }
+      this.#isWaiting = true;
+      const stop = watch(options, (why) => {
+        calls.remove(token);
+        this.#isWaiting = false;
+        this.#native.disarm();
+        if (why.kind === "timeout") {
+          resolve(false);
+        } else {
+          reject(givenUp(why, false));
+        }
+      });
+    });
+  }
+
+  /** The event loop has its turn now and then, however much there is to take. */
+  #turn(): Promise<void> | undefined {
+    if ((++this.#sinceTurn & 63) !== 0 || mayGoOn()) {
+      return undefined;
+    }
+    return nextTurn();
+  }
+
+  /**
+   * The next message; null at the end that `untilEnd` asks for. `timeoutMs` passing fails with CLIENT_TIMEOUT. Given up, it loses
+   * nothing.
+   */
+  async receive(options: CallOptions = {}): Promise<Message | null> {
+    throwIfAborted(options);
+    this.#checkFree();
+    await this.#turn();
+    const { signal, timeoutMs } = options;
+    const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+    for (;;) {
+      throwIfAborted(options);
+      const message = now(() => this.#take());
+      if (message !== undefined) {
+        return message;
+      }
+      const left = deadline === undefined ? undefined : Math.max(0, deadline - performance.now());
+      if (!(await this.#ready({ signal, timeoutMs: left }))) {
+        throw givenUp({ kind: "timeout", timeoutMs: timeoutMs as number }, false);
+      }
+    }
+  }
+
+  #checkFree(): void {
+    now(() => this.#refuseSecond());
+  }
+
+  /**
+   * The next messages, at most `maxMessages` and about `maxBytes` but at least one batch; none when the time has passed or the
+   * end is reached. Given up, it loses nothing.
+   */
+  async receiveBatch(options: ReceiveBatchOptions = {}): Promise<Messages> {
+    throwIfAborted(options);
+    this.#checkFree();
+    const { maxMessages = MAX_MESSAGES, maxBytes = MAX_BYTES, timeoutMs = TIMEOUT_MS, signal } = options;
+    const deadline = performance.now() + timeoutMs;
+    if (!mayGoOn()) {
+      await nextTurn();
+    }
+    for (;;) {
+      throwIfAborted(options);
+      const taken = now(() => this.#native.take(maxMessages, maxBytes));
+      if (taken.count > 0 || taken.finished) {
+        const batches: Batch[] = [];
+        for (let index = 0; index < taken.count; index++) {
+          batches.push(new Batch(taken.batch(index) as NativeBatch));
+        }
+        return new Messages(batches, taken.finished);
+      }
+      const left = deadline - performance.now();
+      if (left <= 0 || !(await this.#ready({ signal, timeoutMs: left }))) {
+        return new Messages([], false);
+      }
+    }
+  }
+
+  /** Every message from here on, until the end that `untilEnd` asks for. Leaving the loop leaves the consumer open. */
+  messages(options: { signal?: AbortSignal } = {}): AsyncIterableIterator<Message> {
+    const next = async (): Promise<IteratorResult<Message, undefined>> => {
+      const message = await this.receive(options);
+      return message === null ? { value: undefined, done: true } : { value: message, done: false };
+    };
+    const iterator: AsyncIterableIterator<Message> = {
+      next,
+      return: () => Promise.resolve({ value: undefined, done: true }),
+      [Symbol.asyncIterator]: () => iterator,
+    };
+    return iterator;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
+    return this.messages();
+  }
+
+  /** Moves to another position in one partition. What was handed out is not taken back. */
+  seek(partition: number, to: Position): void {
+    now(() => this.#native.seek(partition, position(to)));
+  }
+
+  /** Stops handing out messages of a partition. */
+  pause(partition: number): void {
+    now(() => this.#native.pause(partition));
+  }
+
+  /** Goes on with a paused partition. */
+  resume(partition: number): void {
+    now(() => this.#native.resume(partition));
+  }
+
+  /** Offset of the next message of a partition; null until the server has told what the start came to. */
+  position(partition: number): bigint | null {
+    return now(() => this.#native.position(partition));
+  }
+
+  /** Ends the subscriptions; a receive under way fails with CLOSED. */
+  close(options: { timeoutMs?: number } = {}): Promise<void> {
+    return call((_, token) => this.#native.close(options.timeoutMs ?? CLOSE_TIMEOUT_MS, token), () => undefined);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,11 @@
+/** Levada for Node: durable message streams. */
+
+export type { CallOptions } from "./calls";
+export { Client, connect } from "./client";
+export { Consumer, type ReceiveBatchOptions } from "./consumer";
+export { AbortError } from "./failures";
+export * from "./generated";
+export { onLog, type LogRecord } from "./logs";
+export { Message, Messages, type Header, type Headers, type HeaderValue, type OutgoingMessage } from "./message";
+export { Delivery, Producer, type Sendable } from "./producer";
+export { stats, type Stats } from "./stats";
