@@ -99,7 +99,7 @@ fn every_flaw_of_a_frame_is_noticed() {
         json!({"reply": "Pong", "crc": "bad"}),
         json!({"reply": "Pong", "flags": 2}),
         json!({"reply": "Pong", "length": 0xFFFF_FFFF_u32}),
-        json!({"reply": "Pong", "fields": {"$tags": [{"tag": 0x8000, "hex": ""}]}}),
+        json!({"reply": "Pong", "fields": {"tagged": [{"tag": 0x8000, "hex": ""}]}}),
         json!([{"reply": "Pong", "cut": 10}, "close"]),
         json!("reset"),
         json!("ignore"),
@@ -110,7 +110,7 @@ fn every_flaw_of_a_frame_is_noticed() {
         wire.set_timeout(SHORT);
         assert!(matches!(wire.ping(), Err(WireError::Refused(_) | WireError::Closed | WireError::Timeout)), "{flaw}");
     }
-    let fake = fake(&json!({"every": {"Ping": {"reply": "Pong", "fields": {"$tags": [{"tag": 9, "hex": "01"}]}}}}));
+    let fake = fake(&json!({"every": {"Ping": {"reply": "Pong", "fields": {"tagged": [{"tag": 9, "hex": "01"}]}}}}));
     Wire::connect(fake.address(), &auth()).unwrap().ping().unwrap();
 }
 

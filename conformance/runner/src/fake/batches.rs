@@ -5,7 +5,7 @@
 //! `{text | hex, key, timestamp_us, offset}`. `flaw` is `crc`, `server_crc`, `body`, or `{producer | server: {at, hex}}`.
 
 use crate::wire::{Batch, Codec, Flaw, Message, Producer, WireError, bytes_of, number};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, WireError>;
 
@@ -147,4 +147,22 @@ fn message_from_value(value: &Value) -> Result<Message> {
         payload,
         ..Message::default()
     })
+}
+
+/// What a produced batch says of itself.
+pub(super) fn summary(produced: &[u8]) -> Result<Value> {
+    let batch = Batch::decode_produced(produced)?;
+    let payloads: Vec<Value> =
+        batch.messages.iter().take(8).map(|message| text_of(message.payload.as_deref())).collect();
+    Ok(json!({
+        "bytes": produced.len(), "codec": batch.codec.name(), "message_count": batch.messages.len(),
+        "producer_id": batch.producer.id, "producer_epoch": batch.producer.epoch,
+        "first_sequence": batch.first_sequence, "payloads": payloads,
+    }))
+}
+
+/// A payload as text, if it is short and one.
+fn text_of(payload: Option<&[u8]>) -> Value {
+    let short = payload.filter(|payload| payload.len() <= 64);
+    short.and_then(|payload| std::str::from_utf8(payload).ok()).map_or(Value::Null, Value::from)
 }

@@ -9,7 +9,7 @@ mod script;
 mod state;
 
 pub use batches::batch_from_value;
-pub use script::{Outgoing, Script, Step};
+pub use script::{Outgoing, Script, Step, steps_from_value};
 
 use crate::wire::{Frame, PREFACE, WireError};
 use serde_json::Value;
@@ -73,10 +73,16 @@ impl Fake {
         self.shared.lock().counter(name)
     }
 
-    /// Fields of the nth frame of a message, from 0.
+    /// Fields of the nth frame of a message, from 0, or from -1 for the last. Those of Produce have `batch` besides: what its
+    /// body says of itself.
     #[must_use]
-    pub fn seen(&self, name: &str, index: usize) -> Option<Value> {
+    pub fn seen(&self, name: &str, index: i64) -> Option<Value> {
         self.shared.lock().seen(name, index)
+    }
+
+    /// Closes every connection there is.
+    pub fn disconnect(&self) {
+        self.shared.lock().disconnect();
     }
 
     /// When each connection was accepted, in milliseconds since the first.
@@ -186,7 +192,12 @@ impl Connection<'_> {
             Err(_) if crate::wire::schema().message(&name).is_none() => Value::Null,
             Err(error) => return Err(End::Refused(format!("{name}: {error}"))),
         };
-        let steps = self.shared.lock().on_frame(&name, &fields);
+        let mut noted = fields.clone();
+        if name == "Produce" {
+            noted["batch"] = batches::summary(frame.body.as_deref().unwrap_or_default())
+                .map_err(|error| End::Refused(format!("Produce: {error}")))?;
+        }
+        let steps = self.shared.lock().on_frame(&name, noted);
         self.shared.notify();
         self.steps(&steps, Some((frame, &fields)))
     }
@@ -196,10 +207,16 @@ impl Connection<'_> {
             match step {
                 Step::Default => {
                     let Some((frame, fields)) = request else { continue };
-                    let answers = self.shared.lock().answer(self.number, frame, fields);
-                    self.shared.notify();
-                    for answer in answers.map_err(|error| End::Refused(error.to_string()))? {
-                        self.write(&answer.encode())?;
+                    self.answer(frame, fields)?;
+                }
+                Step::Defer => {
+                    let Some((frame, fields)) = request else { continue };
+                    self.shared.lock().deferred.push((self.number, frame.clone(), fields.clone()));
+                }
+                Step::Deferred => {
+                    let kept = self.shared.lock().take_deferred(self.number);
+                    for (frame, fields) in kept.iter().rev() {
+                        self.answer(frame, fields)?;
                     }
                 }
                 Step::Send(outgoing) => {
@@ -212,6 +229,15 @@ impl Connection<'_> {
                 Step::Close => return Err(End::Closed),
                 Step::Reset => return Err(End::Reset),
             }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, frame: &Frame, fields: &Value) -> Result<(), End> {
+        let answers = self.shared.lock().answer(self.number, frame, fields);
+        self.shared.notify();
+        for answer in answers.map_err(|error| End::Refused(error.to_string()))? {
+            self.write(&answer.encode())?;
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! `on` maps a message to a list: its nth entry is for the nth frame of that kind, over all connections. `every` maps a
 //! message to what happens to the others. An entry is one step or a list of steps; what neither names is answered by
-//! default. Steps: `default`, `ignore`, `close`, `reset`, `{delay_ms: n}`, `{raw: hex}`, `{error: NAME}`,
+//! default. Steps: `default`, `ignore`, `close`, `reset`, `defer` (the request is kept), `deferred` (those kept are answered,
+//! the last first), `{delay_ms: n}`, `{raw: hex}`, `{error: NAME}`,
 //! `{error: {name | code, class, flags, retry_after_ms, message, details}}`, `{reply: NAME, fields: {…}}` with the
 //! correlation of the request and `{push: NAME, fields: {…}}` with 0. Frames of an `error`, `reply` or `push` may have
 //! `batches: […]` or `body: hex`, and flaws: `crc: bad`, `length: n`, `kind: n`, `flags: n`, `correlation: n`,
@@ -40,6 +41,10 @@ pub enum Step {
     Delay(Duration),
     /// Nothing.
     Ignore,
+    /// Keeps the request.
+    Defer,
+    /// Answers what was kept by default, the last first.
+    Deferred,
     /// Closes the connection.
     Close,
     /// Resets the connection.
@@ -104,7 +109,7 @@ fn by_message(value: &Value) -> Result<&Map<String, Value>, String> {
 ///
 /// # Errors
 /// What is wrong with them, for a person.
-pub(crate) fn steps_from_value(value: &Value) -> Result<Vec<Step>, String> {
+pub fn steps_from_value(value: &Value) -> Result<Vec<Step>, String> {
     match value {
         Value::Array(list) => list.iter().map(step_from_value).collect(),
         one => Ok(vec![step_from_value(one)?]),
@@ -117,6 +122,8 @@ fn step_from_value(value: &Value) -> Result<Step, String> {
         Value::String(word) => match word.as_str() {
             "default" => Ok(Step::Default),
             "ignore" => Ok(Step::Ignore),
+            "defer" => Ok(Step::Defer),
+            "deferred" => Ok(Step::Deferred),
             "close" => Ok(Step::Close),
             "reset" => Ok(Step::Reset),
             _ => Err(wrong()),

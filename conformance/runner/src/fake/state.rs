@@ -1,6 +1,7 @@
 //! What the connections of a fake server share: its script, its logs, and what it has seen.
 
 use super::script::{Script, Step};
+use crate::wire::Frame;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -22,6 +23,7 @@ impl Shared {
             accepted: Vec::new(),
             live: BTreeMap::new(),
             seen: BTreeMap::new(),
+            deferred: Vec::new(),
             refusals: Vec::new(),
             topics: Vec::new(),
             logs: BTreeMap::new(),
@@ -66,6 +68,8 @@ pub(super) struct State {
     accepted: Vec<Instant>,
     live: BTreeMap<u64, TcpStream>,
     seen: BTreeMap<String, Vec<Value>>,
+    /// Requests whose answer is put off, by connection.
+    pub(super) deferred: Vec<(u64, Frame, Value)>,
     pub(super) refusals: Vec<String>,
     /// Names; the id of a topic is its place, from 1.
     pub(super) topics: Vec<String>,
@@ -78,6 +82,10 @@ pub(super) struct State {
 impl State {
     pub(super) fn stop(&mut self) {
         self.stopped = true;
+        self.disconnect();
+    }
+
+    pub(super) fn disconnect(&self) {
         for stream in self.live.values() {
             drop(stream.shutdown(Shutdown::Both));
         }
@@ -104,6 +112,11 @@ impl State {
         self.subscriptions.retain(|(connection, _), _| *connection != number);
     }
 
+    pub(super) fn take_deferred(&mut self, number: u64) -> Vec<(Frame, Value)> {
+        let own = self.deferred.extract_if(.., |(connection, ..)| *connection == number);
+        own.map(|(_, frame, fields)| (frame, fields)).collect()
+    }
+
     pub(super) fn connections(&self) -> Vec<(u64, TcpStream)> {
         let copies = self.live.iter().filter_map(|(number, stream)| Some((*number, stream.try_clone().ok()?)));
         copies.collect()
@@ -125,13 +138,15 @@ impl State {
         Some(count as u64)
     }
 
-    pub(super) fn seen(&self, name: &str, index: usize) -> Option<Value> {
-        self.seen.get(name)?.get(index).cloned()
+    pub(super) fn seen(&self, name: &str, index: i64) -> Option<Value> {
+        let frames = self.seen.get(name)?;
+        let from_start = if index < 0 { i64::try_from(frames.len()).ok()? + index } else { index };
+        frames.get(usize::try_from(from_start).ok()?).cloned()
     }
 
     /// Notes a frame and finds what the script says about it.
-    pub(super) fn on_frame(&mut self, name: &str, fields: &Value) -> Vec<Step> {
-        self.seen.entry(name.to_owned()).or_default().push(fields.clone());
+    pub(super) fn on_frame(&mut self, name: &str, fields: Value) -> Vec<Step> {
+        self.seen.entry(name.to_owned()).or_default().push(fields);
         let count = self.answered.entry(name.to_owned()).or_default();
         let index = *count;
         *count += 1;

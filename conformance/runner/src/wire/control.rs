@@ -1,8 +1,9 @@
 //! Control parts (section 3): fields by name to bytes and back.
 //!
 //! Fields are JSON: numbers (or their decimal digits), enums by name (or number, for values that do not exist), bytes as
-//! hex digits or `{"text": "..."}`. A field left out is zero, empty or absent; a name the message lacks is a mistake. The
-//! name `$tags` adds tagged fields: `[{"tag": n, "hex": "..."}]`, as they stand.
+//! hex digits or `{"text": "..."}`. A field left out is zero, empty or absent; a name the message lacks is a mistake. Two
+//! names stand for what this version does not have: `tagged` of a message for tagged fields, `[{"tag": n, "hex": "..."}]`,
+//! and `appended` of a struct in a list for bytes after its last field.
 
 use super::error::WireError;
 use super::schema::{Field, MessageType, Type, schema};
@@ -11,6 +12,8 @@ use serde_json::{Map, Value, json};
 
 type Result<T> = std::result::Result<T, WireError>;
 
+/// Names that are no fields.
+const BEYOND: [&str; 2] = ["tagged", "appended"];
 /// Tags from here on must be understood.
 const FIRST_MANDATORY_TAG: u16 = 0x8000;
 
@@ -27,7 +30,7 @@ pub fn encode(message: &MessageType, fields: &Value) -> Result<Vec<u8>> {
     };
     let mut out = Vec::new();
     put_fields(&mut out, &message.name, &message.fields, map)?;
-    let tags = map.get("$tags").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let tags = map.get("tagged").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     put_unsigned(&mut out, 2, tags.len() as u64);
     for tag in tags {
         let bytes = bytes_of(&tag["hex"]).unwrap_or_default();
@@ -93,7 +96,8 @@ fn put_unsigned(out: &mut Vec<u8>, width: usize, value: u64) {
 }
 
 fn put_fields(out: &mut Vec<u8>, of: &str, fields: &[Field], map: &Map<String, Value>) -> Result<()> {
-    if let Some(unknown) = map.keys().find(|name| *name != "$tags" && fields.iter().all(|field| field.name != **name)) {
+    let is_known = |name: &str| BEYOND.contains(&name) || fields.iter().any(|field| field.name == name);
+    if let Some(unknown) = map.keys().find(|name| !is_known(name)) {
         return Err(WireError::usage(format!("{of} has no field {unknown}")));
     }
     for field in fields {
@@ -168,6 +172,7 @@ fn put_element(out: &mut Vec<u8>, kind: &Type, value: &Value) -> Option<Result<(
     }
     let mut bytes = Vec::new();
     let done = put(&mut bytes, kind, value)?;
+    bytes.extend_from_slice(&value.get("appended").and_then(bytes_of).unwrap_or_default());
     put_unsigned(out, 4, bytes.len() as u64);
     out.extend_from_slice(&bytes);
     Some(done)
