@@ -1,0 +1,3 @@
+module example.org/levada
+
+go 1.22
