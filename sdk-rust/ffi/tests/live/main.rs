@@ -1,6 +1,6 @@
 //! The crate against a real server, as a binding uses it: blocking calls, events, readiness and take, close, fork. One test
 //! program, so that each counts what is live without others beside it.
-#![expect(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test says what must hold")]
+#![expect(clippy::unwrap_used, reason = "a test says what must hold")]
 
 mod vocabulary;
 
