@@ -12,10 +12,9 @@
 `levada.aio` is the same for asyncio; `levada.testing` starts servers for tests.
 """
 
-from levada import _native
+from levada import _generated, _native
 from levada._client import Admin, Client, Consumer, Delivery, Producer, connect
-from levada._generated import *  # noqa: F403
-from levada._generated import __all__ as _generated_names
+from levada._generated import *
 from levada._message import Data, Headers, HeaderValue, OutgoingMessage
 from levada._native import Message
 from levada._values import U64, Position
@@ -36,5 +35,5 @@ __all__ = [
     "Position",
     "Producer",
     "connect",
-    *_generated_names,
 ]
+__all__ += _generated.__all__

@@ -16,9 +16,9 @@ from levada._generated import (
     Receipt,
     ServerInfo,
     SyncAdmin,
+    pack_options,
 )
-from levada._message import OutgoingMessage, moment_us
-from levada._options import pack
+from levada._message import OutgoingMessage, as_list, moment_us
 from levada._values import Position, optional_seconds, packed, seconds
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 Start = Callable[[_native.Queue | None, int], _native.Operation]
 
 
-def connect(server: str | None = None, /, **options: Unpack[ClientOptions]) -> Client:
+def connect(address: str | None = None, /, **options: Unpack[ClientOptions]) -> Client:
     """Connects and authenticates; raises after one attempt. Later losses are repaired in the background.
 
-    What is not given is discovered: ``LEVADA_SERVER`` and ``LEVADA_TOKEN_FILE``, then the selected saved context, then
+    Without ``address`` (or ``server``) and credentials they are discovered: ``LEVADA_SERVER`` and ``LEVADA_TOKEN_FILE``, then the selected saved context, then
     the file that a server on this machine leaves for its own user.
     """
-    named = pack(options)
-    if server is not None:
-        named["server"] = server
+    named = pack_options(options)
+    if address is not None:
+        named["server"] = address
     _process.start()
     return Client(_native.connect(named, None, 0).wait())
 
@@ -49,7 +49,7 @@ class Admin(SyncAdmin):
         self._native = native
 
     def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
-        return self._native.call(operation, pack(arguments), None, 0).wait()
+        return self._native.call(operation, pack_options(arguments), None, 0).wait()
 
 
 class Client:
@@ -63,11 +63,11 @@ class Client:
 
     def producer(self, topic: str, /, **options: Unpack[ProducerOptions]) -> Producer:
         """A producer to ``stream/topic``."""
-        return Producer(self._native.producer(topic, pack(options), None, 0).wait())
+        return Producer(self._native.producer(topic, pack_options(options), None, 0).wait())
 
     def consumer(self, topic: str, /, **options: Unpack[ConsumerOptions]) -> Consumer:
         """A consumer of ``stream/topic``, or of one partition with ``stream/topic:partition``."""
-        return Consumer(self._native.consumer(topic, pack(options), None, 0).wait())
+        return Consumer(self._native.consumer(topic, pack_options(options), None, 0).wait())
 
     def ping(self) -> timedelta:
         """Asks for a sign of life; gives the time it took."""
@@ -76,7 +76,7 @@ class Client:
     def server_info(self) -> ServerInfo | None:
         """What the server told at the last handshake."""
         info = self._native.server_info()
-        return None if info is None else ServerInfo._from(info)
+        return None if info is None else ServerInfo._from(info)  # pyright: ignore[reportPrivateUsage]
 
     def close(self, timeout: float | timedelta = 5.0) -> None:
         """Lets every producer settle what it has taken, then ends everything made from this client."""
@@ -159,7 +159,7 @@ class Producer:
 
     def send_batch(self, messages: Iterable[Data | OutgoingMessage], /) -> list[BatchReceipt]:
         """Sends many messages and waits for their acknowledgements. Plain ``bytes`` cost least."""
-        return self._native.send_batch(messages if type(messages) is list else list(messages), None, 0).wait()
+        return self._native.send_batch(as_list(messages), None, 0).wait()
 
     def flush(self) -> None:
         """Waits until everything handed over before is settled; open batches do not linger."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 from levada._values import timestamp_us_of
 
@@ -39,3 +39,8 @@ def moment_us(timestamp: datetime | None, timestamp_us: int | None) -> int | Non
     if timestamp_us is not None or timestamp is None:
         return timestamp_us
     return timestamp_us_of(timestamp)
+
+
+def as_list(messages: Iterable[Data | OutgoingMessage]) -> list[Data | OutgoingMessage]:
+    """Messages of a batch as the native layer takes them."""
+    return cast("list[Data | OutgoingMessage]", messages) if type(messages) is list else list(messages)

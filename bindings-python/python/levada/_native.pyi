@@ -1,9 +1,6 @@
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import EllipsisType
-from typing import Any, Final, final
-
-from typing_extensions import Buffer
+from typing import Any, final
 
 from levada._generated import Receipt
 from levada._message import Data, Headers, OutgoingMessage
@@ -79,7 +76,7 @@ class Producer:
         /,
     ) -> Operation: ...
     def send_batch(
-        self, messages: list[Data] | list[Data | OutgoingMessage], queue: Queue | None, token: int, /
+        self, messages: list[Data | OutgoingMessage], queue: Queue | None, token: int, /
     ) -> Operation: ...
     def flush(self, queue: Queue | None, token: int, /) -> Operation: ...
     def close(self, timeout: float, queue: Queue | None, token: int, /) -> Operation: ...

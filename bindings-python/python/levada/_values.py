@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -100,8 +101,9 @@ def packed(value: Any) -> Any:
     """An option or argument as the native layer takes it."""
     if isinstance(value, Position):
         return str(value)
-    if isinstance(value, dict):
-        return {str(name): packed(item) for name, item in value.items()}
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {str(name): packed(item) for name, item in items}
     if isinstance(value, datetime):
         return timestamp_us_of(value)
     if hasattr(value, "__fspath__"):

@@ -66,8 +66,11 @@ class Server:
         arguments: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._scratch = None if directory is not None else tempfile.TemporaryDirectory(prefix="levada-")
-        self.directory = Path(directory if self._scratch is None else self._scratch.name)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        if directory is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="levada-")
+            directory = self._scratch.name
+        self.directory = Path(directory)
         self._listen = listen
         self._arguments = list(arguments)
         self._environment = dict(environment or {})

@@ -17,9 +17,9 @@ from levada._generated import (
     ProducerOptions,
     Receipt,
     ServerInfo,
+    pack_options,
 )
-from levada._message import OutgoingMessage, moment_us
-from levada._options import pack
+from levada._message import OutgoingMessage, as_list, moment_us
 from levada._values import Position, optional_seconds, packed, seconds
 from levada.aio._loop import inbox
 
@@ -77,15 +77,15 @@ class _Scope:
         await self.aclose()
 
 
-def connect(server: str | None = None, /, **options: Unpack[ClientOptions]) -> Opening[Client]:
+def connect(address: str | None = None, /, **options: Unpack[ClientOptions]) -> Opening[Client]:
     """Connects and authenticates; raises after one attempt. Later losses are repaired in the background.
 
-    What is not given is discovered: ``LEVADA_SERVER`` and ``LEVADA_TOKEN_FILE``, then the selected saved context, then
+    Without ``address`` (or ``server``) and credentials they are discovered: ``LEVADA_SERVER`` and ``LEVADA_TOKEN_FILE``, then the selected saved context, then
     the file that a server on this machine leaves for its own user.
     """
-    named = pack(options)
-    if server is not None:
-        named["server"] = server
+    named = pack_options(options)
+    if address is not None:
+        named["server"] = address
 
     async def open() -> Client:
         _process.start()
@@ -103,7 +103,7 @@ class Admin(AsyncAdmin):
         self._native = native
 
     async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
-        named = pack(arguments)
+        named = pack_options(arguments)
         return await inbox().run(lambda queue, token: self._native.call(operation, named, queue, token))
 
 
@@ -118,7 +118,7 @@ class Client(_Scope):
 
     def producer(self, topic: str, /, **options: Unpack[ProducerOptions]) -> Opening[Producer]:
         """A producer to ``stream/topic``."""
-        named = pack(options)
+        named = pack_options(options)
 
         async def open() -> Producer:
             return Producer(await inbox().run(lambda queue, token: self._native.producer(topic, named, queue, token)))
@@ -127,7 +127,7 @@ class Client(_Scope):
 
     def consumer(self, topic: str, /, **options: Unpack[ConsumerOptions]) -> Opening[Consumer]:
         """A consumer of ``stream/topic``, or of one partition with ``stream/topic:partition``."""
-        named = pack(options)
+        named = pack_options(options)
 
         async def open() -> Consumer:
             return Consumer(await inbox().run(lambda queue, token: self._native.consumer(topic, named, queue, token)))
@@ -142,7 +142,7 @@ class Client(_Scope):
     def server_info(self) -> ServerInfo | None:
         """What the server told at the last handshake."""
         info = self._native.server_info()
-        return None if info is None else ServerInfo._from(info)
+        return None if info is None else ServerInfo._from(info)  # pyright: ignore[reportPrivateUsage]
 
     async def aclose(self, timeout: float | timedelta = 5.0) -> None:
         """Lets every producer settle what it has taken, then ends everything made from this client."""
@@ -226,7 +226,7 @@ class Producer(_Scope):
 
     async def send_batch(self, messages: Iterable[Data | OutgoingMessage], /) -> list[BatchReceipt]:
         """Sends many messages and waits for their acknowledgements. Plain ``bytes`` cost least."""
-        batch = messages if type(messages) is list else list(messages)
+        batch = as_list(messages)
         return await inbox().run(lambda queue, token: self._native.send_batch(batch, queue, token))
 
     async def flush(self) -> None:
@@ -294,7 +294,9 @@ class Consumer(_Scope):
             return self._native.take(max_messages, max_bytes)
 
         await self._give_way()
-        taken = take() if not self._waiting else ([], False)
+        taken: tuple[list[_native.Message], bool] = ([], False)
+        if not self._waiting:
+            taken = take()
         if not any(taken):
             taken = await self._wait(take, any, optional_seconds(timeout))
         messages, self._finished = taken
