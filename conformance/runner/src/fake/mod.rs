@@ -220,8 +220,7 @@ impl Connection<'_> {
                     }
                 }
                 Step::Send(outgoing) => {
-                    let bytes = outgoing.bytes(request.map_or(0, |(frame, _)| frame.correlation));
-                    self.write(&bytes.map_err(|error| End::Refused(error.to_string()))?)?;
+                    self.write(&outgoing.bytes(request.map_or(0, |(frame, _)| frame.correlation)))?;
                 }
                 Step::Raw(bytes) => self.write(bytes)?,
                 Step::Delay(time) => thread::sleep(*time),

@@ -6,11 +6,12 @@
 //! the last first), `{delay_ms: n}`, `{raw: hex}`, `{error: NAME}`,
 //! `{error: {name | code, class, flags, retry_after_ms, message, details}}`, `{reply: NAME, fields: {…}}` with the
 //! correlation of the request and `{push: NAME, fields: {…}}` with 0. Frames of an `error`, `reply` or `push` may have
-//! `batches: […]` or `body: hex`, and flaws: `crc: bad`, `length: n`, `kind: n`, `flags: n`, `correlation: n`,
-//! `cut: n` (the connection stays open).
+//! `batches: […]` or `body: hex`, another `kind: n` or `correlation: n`, `cut: n` (only so many bytes are sent, and the
+//! connection stays open), and a `flaw`: `bad-crc`, `unknown-flag`, `oversized`, `undersized`, `mandatory-tag`,
+//! `trailing-byte`, `short-control`, `unexpected-body`.
 
 use super::batches::batches_from_value;
-use crate::wire::{Frame, WireError, bytes_of, crc32c, from_hex, schema};
+use crate::wire::{Frame, WireError, bytes_of, crc32c, from_hex, number, schema};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,10 +57,46 @@ pub enum Step {
 pub struct Outgoing {
     frame: Frame,
     is_reply: bool,
-    flaws: Map<String, Value>,
+    flaw: Option<Flaw>,
+    kind: Option<u16>,
+    correlation: Option<u32>,
+    cut: Option<usize>,
 }
 
-const FLAWS: [&str; 6] = ["crc", "length", "kind", "flags", "correlation", "cut"];
+/// What is wrong with a frame on purpose; its checksum is right unless that is it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    BadCrc,
+    UnknownFlag,
+    Oversized,
+    Undersized,
+    MandatoryTag,
+    TrailingByte,
+    ShortControl,
+    UnexpectedBody,
+}
+
+impl Flaw {
+    fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "bad-crc" => Self::BadCrc,
+            "unknown-flag" => Self::UnknownFlag,
+            "oversized" => Self::Oversized,
+            "undersized" => Self::Undersized,
+            "mandatory-tag" => Self::MandatoryTag,
+            "trailing-byte" => Self::TrailingByte,
+            "short-control" => Self::ShortControl,
+            "unexpected-body" => Self::UnexpectedBody,
+            _ => return None,
+        })
+    }
+}
+
+/// Tag count and a tag that must be understood, instead of no tags.
+const MANDATORY_TAG: [u8; 8] = [1, 0, 0, 0x80, 0, 0, 0, 0];
+/// A length no frame may have, and one that no frame can have.
+const OVERSIZED: u32 = 0x7FFF_FFFF;
+const UNDERSIZED: u32 = 11;
 
 impl Script {
     /// From `{welcome, partitions, log, on, every}`, all optional.
@@ -144,8 +181,7 @@ fn step_from_value(value: &Value) -> Result<Step, String> {
 impl Outgoing {
     fn from_map(map: &Map<String, Value>) -> Result<Self, WireError> {
         let name = |key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
-        let mut known = FLAWS.to_vec();
-        known.extend(["error", "reply", "push", "fields", "batches", "body"]);
+        let known = ["error", "reply", "push", "fields", "batches", "body", "kind", "correlation", "cut", "flaw"];
         if let Some(unknown) = map.keys().find(|key| !known.contains(&key.as_str())) {
             return Err(WireError::Usage(format!("a frame has no {unknown}")));
         }
@@ -162,48 +198,56 @@ impl Outgoing {
             (None, Some(body)) => Some(bytes_of(body).ok_or_else(|| WireError::Usage("body is hex".to_owned()))?),
             _ => None,
         };
-        let flaws = map.iter().filter(|(key, _)| FLAWS.contains(&key.as_str()));
+        let flaw = match name("flaw") {
+            None => None,
+            Some(name) => Some(Flaw::from_name(&name).ok_or_else(|| WireError::Usage(format!("no flaw {name}")))?),
+        };
         Ok(Self {
             frame: Frame::of(&message, 0, &fields, body)?,
             is_reply: !map.contains_key("push"),
-            flaws: flaws.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            flaw,
+            kind: narrow(map, "kind")?,
+            correlation: narrow(map, "correlation")?,
+            cut: narrow(map, "cut")?,
         })
     }
 
     /// Its bytes, as the reply to a request.
-    ///
-    /// # Errors
-    /// Usage, for a flaw that cannot be.
-    pub fn bytes(&self, correlation: u32) -> Result<Vec<u8>, WireError> {
+    #[must_use]
+    pub fn bytes(&self, correlation: u32) -> Vec<u8> {
         let mut frame = self.frame.clone();
-        frame.correlation = if self.is_reply { correlation } else { 0 };
-        let flaw = |name: &str| self.flaws.get(name);
-        let wrong = |name: &str| WireError::Usage(format!("the flaw {name}"));
-        if let Some(kind) = flaw("kind") {
-            frame.kind = kind.as_u64().and_then(|n| n.try_into().ok()).ok_or_else(|| wrong("kind"))?;
-        }
-        if let Some(other) = flaw("correlation") {
-            frame.correlation = other.as_u64().and_then(|n| n.try_into().ok()).ok_or_else(|| wrong("correlation"))?;
+        frame.correlation = self.correlation.unwrap_or(if self.is_reply { correlation } else { 0 });
+        frame.kind = self.kind.unwrap_or(frame.kind);
+        match self.flaw {
+            Some(Flaw::MandatoryTag) => {
+                frame.control.truncate(frame.control.len() - 2);
+                frame.control.extend_from_slice(&MANDATORY_TAG);
+            }
+            Some(Flaw::TrailingByte) => frame.control.push(0),
+            Some(Flaw::ShortControl) => drop(frame.control.pop()),
+            Some(Flaw::UnexpectedBody) => frame.body = Some(vec![0; 4]),
+            _ => {}
         }
         let mut bytes = frame.encode();
-        if let Some(flags) = flaw("flags") {
-            let flags: u16 = flags.as_u64().and_then(|n| n.try_into().ok()).ok_or_else(|| wrong("flags"))?;
-            bytes[6..8].copy_from_slice(&flags.to_le_bytes());
-            seal(&mut bytes, &frame);
+        match self.flaw {
+            Some(Flaw::UnknownFlag) => bytes[6] |= 2,
+            Some(Flaw::Oversized) => bytes[..4].copy_from_slice(&OVERSIZED.to_le_bytes()),
+            Some(Flaw::Undersized) => bytes[..4].copy_from_slice(&UNDERSIZED.to_le_bytes()),
+            _ => {}
         }
-        if let Some(length) = flaw("length") {
-            let length: u32 = length.as_u64().and_then(|n| n.try_into().ok()).ok_or_else(|| wrong("length"))?;
-            bytes[..4].copy_from_slice(&length.to_le_bytes());
-            seal(&mut bytes, &frame);
-        }
-        if flaw("crc").is_some() {
+        seal(&mut bytes, &frame);
+        if self.flaw == Some(Flaw::BadCrc) {
             bytes[12] ^= 1;
         }
-        if let Some(end) = flaw("cut") {
-            bytes.truncate(end.as_u64().and_then(|n| n.try_into().ok()).ok_or_else(|| wrong("cut"))?);
-        }
-        Ok(bytes)
+        bytes.truncate(self.cut.unwrap_or(usize::MAX));
+        bytes
     }
+}
+
+fn narrow<T: TryFrom<u64>>(map: &Map<String, Value>, name: &str) -> Result<Option<T>, WireError> {
+    let Some(value) = map.get(name) else { return Ok(None) };
+    let narrow = number(value).and_then(|value| T::try_from(value).ok());
+    narrow.map(Some).ok_or_else(|| WireError::Usage(format!("{name} of a frame: {value}")))
 }
 
 /// The checksum of a frame whose header was changed.
