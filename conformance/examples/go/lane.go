@@ -342,12 +342,18 @@ func (l *lane) prepare(ctx context.Context, conn *conn) error {
 	if !need {
 		return nil
 	}
+	// A new identity may be asked for twice. The next epoch of one may not: the second answer would be FENCED, by ourselves.
 	var opened wire.ProducerOpened
-	if err := l.p.client.do(ctx, &request, &opened, false); err != nil {
-		return err
-	}
+	err := l.p.client.do(ctx, &request, &opened, request.ProducerID != 0)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err != nil {
+		if e := asError(err); e.MaybeApplied {
+			l.producer, l.epoch = 0, 0
+			e.Retriable = true
+		}
+		return err
+	}
 	l.producer, l.epoch, l.newEpoch, l.next, l.vacant = opened.ProducerID, opened.ProducerEpoch, false, 0, nil
 	for _, b := range l.queue { // none is in flight, and none may have been applied
 		b.numbered = false
