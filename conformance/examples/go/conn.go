@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"example.org/levada/internal/wire"
@@ -49,7 +48,6 @@ type conn struct {
 
 	out     chan outgoing
 	slots   chan struct{} // one for each request that may be unanswered
-	maxBody atomic.Uint32 // largest body that may come
 	ended   chan struct{}
 	cause   *Error // why, once ended is closed
 	running sync.WaitGroup
@@ -92,7 +90,6 @@ func dial(ctx context.Context, o *Options, ticket []byte) (*conn, error) {
 		out: make(chan outgoing, outgoingQueue), slots: make(chan struct{}, wire.MaxRequestsInFlight), ended: make(chan struct{}),
 		calls: map[uint32]*call{}, subs: map[uint32]subscriber{},
 	}
-	c.maxBody.Store(wire.MaxBatchBytes)
 	err = c.handshake(o, ticket)
 	if err == nil && !stop() {
 		err = ctx.Err()
@@ -266,7 +263,7 @@ func (c *conn) alive() bool {
 func (c *conn) read() {
 	defer c.running.Done()
 	for {
-		f, err := wire.ReadFrame(c.r, c.welcome.MaxControlBytes, c.maxBody.Load())
+		f, err := wire.ReadFrame(c.r, c.welcome.MaxControlBytes, 2*wire.MaxBatchBytes)
 		if err == nil {
 			err = c.handle(f)
 		}

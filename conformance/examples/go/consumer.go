@@ -327,7 +327,6 @@ func (k *Consumer) subscribe(conn *conn, r *reader) {
 		Subscription: s.id, TopicID: k.topicID, Partition: r.partition, Position: r.from, Epoch: r.epoch, CreditBytes: credit,
 	}
 	k.mu.Unlock()
-	conn.allowBody(k.share)
 	failed = conn.start(k.ctx, &request, [2][]byte{}, func(f *wire.Frame, e *Error) { s.subscribed(f, e) })
 	if failed != nil {
 		k.mu.Lock()
@@ -336,17 +335,6 @@ func (k *Consumer) subscribe(conn *conn, r *reader) {
 		}
 		k.mu.Unlock()
 		signal(k.wake)
-	}
-}
-
-// allowBody lets frames come whose body is a credit and the batch that overdraws it.
-func (c *conn) allowBody(credit uint64) {
-	most := uint32(min(credit+wire.MaxBatchBytes, 1<<31))
-	for {
-		old := c.maxBody.Load()
-		if old >= most || c.maxBody.CompareAndSwap(old, most) {
-			return
-		}
 	}
 }
 
