@@ -85,9 +85,15 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("server/src/broker/", &["rustls", "std::net", "tokio::net"]),
     ("server/src/edge/", &["levada_storage::log", "levada_storage::disk"]),
     ("sdk-rust/src/", &["levada_server", "levada_storage", "pyo3", "napi"]),
+    ("sdk-rust/ffi/src/", &["levada_protocol", "pyo3", "napi", "uniffi", "cbindgen"]),
+    ("conformance/runner/src/", &["levada_protocol", "levada::"]),
+    ("bindings-", &["levada_protocol", "levada_server", "tokio::time", "std::net"]),
     ("bench/src/", &["levada_server", "levada_storage", "levada_protocol"]),
     ("cli/src/", &["levada_server", "levada_protocol"]),
 ];
+
+/// What decides: a binding that depends on it could too.
+const BENEATH_BINDINGS: &[&str] = &["levada-protocol", "levada-storage", "levada-server", "tokio", "rustls"];
 
 /// What a crate must not depend on, outside its tests.
 const MANIFEST_ABSENCES: &[(&str, &[&str])] = &[
@@ -95,6 +101,10 @@ const MANIFEST_ABSENCES: &[(&str, &[&str])] = &[
     ("server/storage/Cargo.toml", &["rustls", "tokio-rustls", "socket2", "levada", "levada-server"]),
     ("sdk-rust/Cargo.toml", &["levada-storage", "levada-server"]),
     ("server/Cargo.toml", &["levada"]),
+    ("sdk-rust/ffi/Cargo.toml", &["levada-protocol", "levada-storage", "levada-server"]),
+    ("bindings-python/Cargo.toml", BENEATH_BINDINGS),
+    ("bindings-node/Cargo.toml", BENEATH_BINDINGS),
+    ("conformance/runner/Cargo.toml", &["levada", "levada-protocol", "levada-ffi"]),
     ("bench/Cargo.toml", &["levada-storage", "levada-server", "levada-protocol"]),
 ];
 
