@@ -476,13 +476,16 @@ func (l *lane) refused(b *batch, e *Error) {
 		l.settle(b, &BatchReceipt{Partition: l.partition, MessageCount: b.count, Durability: l.p.options.Durability, Duplicate: true}, nil)
 	case CodeFenced:
 		go l.p.fence(e)
-	case CodeSequenceGap:
-		b.unknown, l.hold = false, true
-		if len(l.queue) > 0 && l.queue[0] == b && !l.drain && l.vacant == nil {
-			l.newEpoch = true // nothing is missing before it: the server has forgotten what it acknowledged
+	case CodeSequenceGap, CodeUnknownProducer, CodeLogTruncated:
+		l.hold = true
+		if e.Code == CodeSequenceGap {
+			b.unknown = false
 		}
-	case CodeUnknownProducer, CodeLogTruncated:
-		l.newEpoch, l.hold, l.forgotten = true, true, e
+		// With another before it that is not there yet, that one is what is missing: a partition knows a producer from its first batch on.
+		// With none, the server has lost what it acknowledged, or has forgotten the producer.
+		if len(l.queue) > 0 && l.queue[0] == b && !l.drain && l.vacant == nil || l.drain && e.Code != CodeSequenceGap {
+			l.newEpoch, l.forgotten = true, e
+		}
 	case CodeTopicNotFound, CodePartitionNotFound:
 		l.redescribe = true
 		l.later(e)
