@@ -106,6 +106,24 @@ export function underWay(): number {
   return made?.underWay ?? 0;
 }
 
+/** Who listens to a signal: it has one listener of ours, however many calls share it. */
+const listeners = new WeakMap<AbortSignal, Set<() => void>>();
+
+function listen(signal: AbortSignal, onAbort: () => void): void {
+  const known = listeners.get(signal);
+  if (known !== undefined) {
+    known.add(onAbort);
+    return;
+  }
+  const all = new Set([onAbort]);
+  listeners.set(signal, all);
+  signal.addEventListener("abort", () => {
+    for (const each of all) {
+      each();
+    }
+  });
+}
+
 /** Calls `giveUp` once, when the signal is aborted or the time has passed; returns how to stop watching. */
 export function watch(options: CallOptions, giveUp: (why: GiveUp) => void): (() => void) | undefined {
   const { signal, timeoutMs } = options;
@@ -118,10 +136,14 @@ export function watch(options: CallOptions, giveUp: (why: GiveUp) => void): (() 
     giveUp({ kind: "abort", reason: signal?.reason });
   };
   const stop = () => {
-    signal?.removeEventListener("abort", onAbort);
+    if (signal !== undefined) {
+      listeners.get(signal)?.delete(onAbort);
+    }
     clearTimeout(timer);
   };
-  signal?.addEventListener("abort", onAbort, { once: true });
+  if (signal !== undefined) {
+    listen(signal, onAbort);
+  }
   if (timeoutMs !== undefined) {
     timer = setTimeout(
       () => {

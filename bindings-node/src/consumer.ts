@@ -6,7 +6,7 @@
 import { call, type CallOptions, environment, now, throwIfAborted, watch } from "./calls";
 import { failureOf, givenUp } from "./failures";
 import type { Position } from "./generated";
-import { Batch, Message, Messages } from "./message";
+import { Batch, Message, Messages, partitionOf } from "./message";
 import type { NativeBatch, NativeConsumer } from "./native";
 import { CLOSE_TIMEOUT_MS } from "./producer";
 import { position } from "./values";
@@ -133,7 +133,10 @@ export class Consumer implements AsyncIterable<Message> {
   async receive(options: CallOptions = {}): Promise<Message | null> {
     throwIfAborted(options);
     this.#checkFree();
-    await this.#turn();
+    const turn = this.#turn();
+    if (turn !== undefined) {
+      await turn;
+    }
     const { signal, timeoutMs } = options;
     const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
     for (;;) {
@@ -202,22 +205,22 @@ export class Consumer implements AsyncIterable<Message> {
 
   /** Moves to another position in one partition. What was handed out is not taken back. */
   seek(partition: number, to: Position): void {
-    now(() => this.#native.seek(partition, position(to)));
+    now(() => this.#native.seek(partitionOf(partition), position(to)));
   }
 
   /** Stops handing out messages of a partition. */
   pause(partition: number): void {
-    now(() => this.#native.pause(partition));
+    now(() => this.#native.pause(partitionOf(partition)));
   }
 
   /** Goes on with a paused partition. */
   resume(partition: number): void {
-    now(() => this.#native.resume(partition));
+    now(() => this.#native.resume(partitionOf(partition)));
   }
 
   /** Offset of the next message of a partition; null until the server has told what the start came to. */
   position(partition: number): bigint | null {
-    return now(() => this.#native.position(partition));
+    return now(() => this.#native.position(partitionOf(partition)));
   }
 
   /** Ends the subscriptions; a receive under way fails with CLOSED. */

@@ -49,4 +49,7 @@ export class Admin {
     return this.#call("create_topic", { topic, options: Object.fromEntries(Object.entries(options).map(([k, v]) => [k.replace(/[A-Z]/g, (l) => `_${l.toLowerCase()}`), v])) }, callOptions);
   }
   deleteTopic(topic: string, callOptions?: CallOptions): Promise<unknown> { return this.#call("delete_topic", { topic }, callOptions); }
+  createStream(stream: string, callOptions?: CallOptions): Promise<unknown> { return this.#call("create_stream", { stream }, callOptions); }
+  listStreams(callOptions?: CallOptions): Promise<unknown> { return this.#call("list_streams", {}, callOptions); }
+  describeTopic(topic: string, callOptions?: CallOptions): Promise<unknown> { return this.#call("describe_topic", { topic }, callOptions); }
 }

@@ -95,14 +95,20 @@ export function isPlain(message: unknown): message is Uint8Array | string {
   return typeof message === "string" || message instanceof Uint8Array;
 }
 
-function integer(argument: string, value: unknown, type: "bigint" | "number"): void {
-  if (typeof value !== type || (type === "number" && !(Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 32))) {
-    throw usage(argument, `${argument} is a ${type === "number" ? "whole number from 0 to 4294967295" : type}`);
+/** The number of a partition, which conversion would cut to 32 bits. */
+export function partitionOf(value: unknown): number {
+  if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+    throw usage("partition", "partition is a whole number from 0 to 4294967295");
   }
+  return value;
 }
 
-const I64_MIN = -(2n ** 63n);
-const I64_MAX = 2n ** 63n - 1n;
+function timestampOf(value: unknown): bigint {
+  if (typeof value !== "bigint" || BigInt.asIntN(64, value) !== value) {
+    throw usage("timestampUs", "timestampUs is a bigint of at most 64 bits");
+  }
+  return value;
+}
 
 /** A message for the native module. */
 export function nativeMessage(message: OutgoingMessage | Uint8Array | string): NativeMessage {
@@ -113,15 +119,6 @@ export function nativeMessage(message: OutgoingMessage | Uint8Array | string): N
     throw usage("message", "a message is an object, a Uint8Array or a string");
   }
   const { payload, key, headers, timestampUs, id, partition } = message;
-  if (timestampUs != null) {
-    integer("timestampUs", timestampUs, "bigint");
-    if (timestampUs < I64_MIN || timestampUs > I64_MAX) {
-      throw usage("timestampUs", "timestampUs has more than 64 bits");
-    }
-  }
-  if (partition != null) {
-    integer("partition", partition, "number");
-  }
   if (id != null && !(id instanceof Uint8Array && id.length === 16)) {
     throw usage("id", "an id is a Uint8Array of 16 bytes");
   }
@@ -129,9 +126,9 @@ export function nativeMessage(message: OutgoingMessage | Uint8Array | string): N
     bytesOf("payload", payload),
     bytesOf("key", key),
     headers == null ? null : flatHeaders(headers),
-    timestampUs ?? null,
+    timestampUs == null ? null : timestampOf(timestampUs),
     id ?? null,
-    partition ?? null,
+    partition == null ? null : partitionOf(partition),
   ];
 }
 

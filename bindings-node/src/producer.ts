@@ -1,7 +1,7 @@
 /** Producers: messages are copied into the core when they are handed over; what comes back are receipts. */
 
 import { call, type CallOptions, environment, type GiveUp, throwIfAborted, watch } from "./calls";
-import { failureOf, givenUp } from "./failures";
+import { failureOf, givenUp, usage } from "./failures";
 import type { BatchReceipt, Receipt } from "./generated";
 import { bytesOf, isPlain, nativeMessage, type OutgoingMessage } from "./message";
 import type { NativeDelivery, NativeMessage, NativeOperation, NativeProducer } from "./native";
@@ -256,7 +256,7 @@ export class Producer {
   /** Sends many messages and waits for their acknowledgements: one receipt for each batch they went in. */
   async sendBatch(messages: Iterable<Sendable>, options: CallOptions = {}): Promise<BatchReceipt[]> {
     throwIfAborted(options);
-    const list = Array.isArray(messages) ? (messages as Sendable[]) : [...messages];
+    const list = listOf(messages);
     const receipts = (value: unknown) => value as BatchReceipt[];
     if (list.every(isPlain)) {
       const [payloads, lengths] = pack(list);
@@ -293,6 +293,16 @@ export class Producer {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function listOf(messages: Iterable<Sendable>): Sendable[] {
+  if (Array.isArray(messages)) {
+    return messages as Sendable[];
+  }
+  if (typeof messages !== "object" || messages === null || !(Symbol.iterator in messages)) {
+    throw usage("messages", "messages is an iterable of messages");
+  }
+  return [...messages];
 }
 
 /** How long `close` waits unless told otherwise. */

@@ -1,0 +1,99 @@
+// Worker threads: each loads the module, works and goes, at whatever moment, and takes nothing of the others with it.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Worker } from "node:worker_threads";
+
+import { stats } from "../esm/index.mjs";
+import { newTopic, runScript, startServer } from "./support.mjs";
+
+const server = await startServer();
+
+const text = `
+  import { parentPort, workerData } from "node:worker_threads";
+  const { connect } = await import(workerData.module);
+  const client = await connect(workerData.options);
+  const producer = await client.producer(workerData.topic);
+  const consumer = await client.consumer(workerData.topic, { from: "earliest" });
+  await producer.send("from a worker");
+  await consumer.receive();
+  parentPort.postMessage("ready");
+  if (workerData.end === "close") await client.close();
+  if (workerData.end === "busy") {
+    for (;;) { void producer.send("x").catch(() => {}); await consumer.receiveBatch(); }
+  }
+  if (workerData.end === "wait") { consumer.seek(0, "latest"); await consumer.receive(); }
+`;
+
+function start(topic, end) {
+  const module = new URL("../esm/index.mjs", import.meta.url).href;
+  const url = new URL(`data:text/javascript,${encodeURIComponent(text)}`);
+  const worker = new Worker(url, { workerData: { module, topic, end, options: server.options } });
+  const ready = new Promise((resolve, reject) => {
+    worker.once("message", resolve);
+    worker.once("error", reject);
+  });
+  const gone = new Promise((resolve) => worker.once("exit", resolve));
+  return { worker, ready, gone };
+}
+
+test("workers come and go while the main thread works", async () => {
+  const client = await server.connect();
+  const topic = await newTopic(client);
+  const producer = await client.producer(topic);
+  let going = true;
+  const work = (async () => {
+    let count = 0;
+    while (going) {
+      await producer.send("from the main thread");
+      count++;
+    }
+    return count;
+  })();
+  for (let round = 0; round < 12; round++) {
+    const workers = ["close", "idle", "busy", "wait"].map((end) => [end, start(topic, end)]);
+    await Promise.all(workers.map(([, { ready }]) => ready));
+    await Promise.all(
+      workers.map(async ([end, { worker, gone }]) => {
+        if (end === "busy" || end === "wait") await worker.terminate();
+        assert.equal(await gone, end === "busy" || end === "wait" ? 1 : 0, end);
+      }),
+    );
+  }
+  going = false;
+  assert.ok((await work) > 0);
+  assert.equal((await producer.send("still here")).partition, 0);
+  await client.close();
+  globalThis.gc?.();
+  assert.equal(stats().underWay, 0);
+});
+
+test("a worker that is ended while it loads or connects takes nobody with it", async () => {
+  const client = await server.connect();
+  const topic = await newTopic(client);
+  for (let delay = 0; delay < 30; delay++) {
+    const { worker, ready, gone } = start(topic, "busy");
+    ready.catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, delay * 3));
+    await worker.terminate();
+    await gone;
+  }
+  assert.ok((await client.ping()) > 0);
+  await client.close();
+});
+
+test("a process whose only user of the module was a worker ends", async () => {
+  const run = await runScript(
+    undefined,
+    `import { Worker } from "node:worker_threads";
+     const worker = new Worker(${JSON.stringify(text)}.replace(/^/, ""), { eval: true, workerData: ${JSON.stringify({
+       module: new URL("../esm/index.mjs", import.meta.url).href,
+       topic: "w/w",
+       end: "close",
+       options: { ...server.options },
+     })} });
+     worker.on("error", (error) => { console.log(error.code); });`,
+    { timeoutMs: 20_000 },
+  );
+  assert.equal(run.signal, null, run.stderr);
+});
