@@ -181,6 +181,8 @@ export function call<T>(
     let why: GiveUp | undefined;
     let stop: (() => void) | undefined;
     const token = calls.add((failure, value) => {
+      // What it was called on must not be collected, and thereby dropped, before the call has ended.
+      void start;
       stop?.();
       if (failure === undefined) {
         try {

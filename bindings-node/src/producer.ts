@@ -185,6 +185,8 @@ export class Producer {
   #tryPlace(message: Sendable | NativeMessage, delivery: Delivery): boolean {
     const calls = environment();
     const token = calls.add((failure, value) => {
+      // A producer must not be collected, and thereby dropped with what it has taken, while something is unacknowledged.
+      void this.#native;
       if (failure === undefined) {
         delivery.settle(undefined, receiptOf(value));
       } else {
@@ -223,7 +225,10 @@ export class Producer {
       (delivery) => {
         call(
           (_, token) => delivery.wait(token),
-          (value) => value as Receipt,
+          (value) => {
+            void this.#native;
+            return value as Receipt;
+          },
         ).then(
           (receipt) => first.delivery.settle(undefined, receipt),
           (error: Error) => first.delivery.settle(error, undefined),

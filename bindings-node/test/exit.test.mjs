@@ -49,6 +49,24 @@ test("not before an enqueued message is acknowledged, though nobody waits for it
   await counting.close();
 });
 
+test("not before messages are acknowledged whose producer and client nobody holds any more", async () => {
+  const run = await runScript(
+    undefined,
+    `import { connect } from "./esm/index.mjs";
+     void (async () => {
+       const client = await connect(${JSON.stringify(server.options)});
+       const producer = await client.producer("${topic}", { lingerMs: 300 });
+       const consumer = await client.consumer("${topic}", { from: "latest" });
+       const receive = consumer.receive();
+       return Promise.all([producer.send("x"), receive, client.ping()]);
+     })().then(([receipt, message]) => console.log(typeof receipt.offset, message.text()));
+     setInterval(() => gc(), 10).unref();`,
+    { timeoutMs: 20_000, args: ["--expose-gc"] },
+  );
+  ended(run);
+  assert.equal(run.stdout, "bigint x\n");
+});
+
 test("not while a receive waits", async () => {
   const run = await script(`
     k.receive().then((message) => console.log(message.text()));

@@ -22,7 +22,7 @@ const text = `
   if (workerData.end === "busy") {
     for (;;) { void producer.send("x").catch(() => {}); await consumer.receiveBatch(); }
   }
-  if (workerData.end === "wait") { consumer.seek(0, "latest"); await consumer.receive(); }
+  if (workerData.end === "wait") { consumer.pause(0); await consumer.receive(); }
 `;
 
 function start(topic, end) {
@@ -82,18 +82,29 @@ test("a worker that is ended while it loads or connects takes nobody with it", a
   await client.close();
 });
 
-test("a process whose only user of the module was a worker ends", async () => {
+test("a worker that is ended with messages unsettled does not hold the process", async () => {
+  const module = JSON.stringify(new URL("../esm/index.mjs", import.meta.url).href);
   const run = await runScript(
     undefined,
     `import { Worker } from "node:worker_threads";
-     const worker = new Worker(${JSON.stringify(text)}.replace(/^/, ""), { eval: true, workerData: ${JSON.stringify({
-       module: new URL("../esm/index.mjs", import.meta.url).href,
-       topic: "w/w",
-       end: "close",
-       options: { ...server.options },
-     })} });
-     worker.on("error", (error) => { console.log(error.code); });`,
+     const text = \`
+       import("node:worker_threads").then(async ({ parentPort }) => {
+         const { connect } = await import(${module});
+         const client = await connect(${JSON.stringify(server.options)});
+         const producer = await client.producer("unsettled/t", { lingerMs: 60000 });
+         await producer.enqueue("x");
+         parentPort.postMessage("taken");
+       });
+     \`;
+     const { connect } = await import(${module});
+     const client = await connect(${JSON.stringify(server.options)});
+     await client.admin.createTopic("unsettled/t");
+     await client.close();
+     const worker = new Worker(text, { eval: true });
+     worker.once("message", async () => console.log("ended", await worker.terminate()));`,
     { timeoutMs: 20_000 },
   );
-  assert.equal(run.signal, null, run.stderr);
+  assert.equal(run.stderr, "");
+  assert.equal(run.stdout, "ended 1\n");
+  assert.equal(run.code, 0);
 });
