@@ -31,15 +31,14 @@ type Client struct {
 	ctx     context.Context // ends with the client
 	cancel  context.CancelFunc
 
-	mu        sync.Mutex
-	closed    bool
-	conn      *conn
-	dialling  *dialling
-	ticket    []byte
-	ticketEnd time.Time
-	info      ServerInfo
-	parts     map[part]struct{}
-	running   sync.WaitGroup
+	mu       sync.Mutex
+	closed   bool
+	conn     *conn
+	dialling *dialling
+	ticket   []byte
+	info     ServerInfo
+	parts    map[part]struct{}
+	running  sync.WaitGroup
 }
 
 // part is a producer or a consumer.
@@ -91,9 +90,7 @@ func (c *Client) attempt(ctx context.Context) (*conn, error) {
 	defer cancel()
 	c.mu.Lock()
 	ticket := c.ticket
-	if !time.Now().Before(c.ticketEnd) {
-		ticket = nil
-	}
+	c.ticket = nil // one that is refused is not shown again; one that serves is replaced by the next
 	c.mu.Unlock()
 	conn, err := dial(ctx, c.options, ticket)
 	if err != nil {
@@ -108,10 +105,7 @@ func (c *Client) attempt(ctx context.Context) (*conn, error) {
 	defer c.mu.Unlock()
 	if u := conn.user; u != nil {
 		info.User, info.Role = &u.User, &u.Role
-		// A ticket spares the check of a password. A token costs as little, and its file may have been replaced.
-		if c.options.User != "" {
-			c.ticket, c.ticketEnd = u.Ticket, time.UnixMicro(u.TicketExpiresAtUS)
-		}
+		c.ticket = u.Ticket
 	}
 	c.info = info
 	return conn, nil
@@ -217,6 +211,9 @@ func (b *backoff) sleep(ctx context.Context, err *Error) {
 	}
 }
 
+// maxBroken is how often a request that only reads is sent again because its connection broke the protocol.
+const maxBroken = 2
+
 // do sends a request and waits for its answer, again where that is safe: a request that changes something is sent again only
 // if it certainly had no effect.
 func (c *Client) do(ctx context.Context, request, reply wire.Message, changes bool) error {
@@ -224,17 +221,22 @@ func (c *Client) do(ctx context.Context, request, reply wire.Message, changes bo
 	ctx, cancel := context.WithTimeout(ctx, c.options.RequestTimeout)
 	defer cancel()
 	wait := backoff{floor: c.options.BackoffFloor, ceiling: c.options.BackoffCeiling}
-	for {
+	for broken := 0; ; {
 		err := c.once(ctx, request, reply)
 		if err == nil {
 			return nil
 		}
+		retriable := err.Retriable && !err.MaybeApplied
 		if !changes {
 			e := *err
 			e.MaybeApplied = false // reading has no effect
 			err = &e
+			if retriable = err.Retriable; err.Code == CodeBadFrame && broken < maxBroken {
+				broken++ // it may have been damaged on the way
+				retriable = true
+			}
 		}
-		if ctx.Err() != nil || !err.Retriable || err.MaybeApplied {
+		if ctx.Err() != nil || !retriable {
 			return err
 		}
 		if wait.sleep(ctx, err); ctx.Err() != nil {

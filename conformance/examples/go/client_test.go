@@ -223,7 +223,7 @@ func TestABatchThatIsAlwaysDamagedIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Receive(within(t, 5*time.Second)); !errors.Is(err, CodeBadFrame) {
+	if _, err := k.Receive(within(t, 5*time.Second)); !errors.Is(err, CodeCorruptBatch) {
 		t.Error(err)
 	}
 	_ = c.Close(within(t, 5*time.Second))

@@ -288,7 +288,11 @@ func (c *conn) handle(f *wire.Frame) error {
 		delete(c.calls, f.Correlation)
 		c.mu.Unlock()
 		if waiting == nil || f.Kind != wire.KindError && f.Kind != waiting.kind|0x8000 {
-			return fail(CodeBadFrame, nil, fmt.Sprintf("the server answered %d with kind %#04x, which nobody asked for", f.Correlation, f.Kind))
+			bad := fail(CodeBadFrame, nil, fmt.Sprintf("the server answered %d with kind %#04x, which nobody asked for", f.Correlation, f.Kind))
+			if waiting != nil {
+				waiting.done(nil, bad.maybe())
+			}
+			return bad
 		}
 		<-c.slots
 		if f.Kind == wire.KindError {

@@ -419,12 +419,7 @@ func (s *subscription) deliver(_ *conn, m *wire.Deliver, body []byte) error {
 		}
 		b, rest, err := wire.ParseStored(body, wire.MaxBatchBytes)
 		if err != nil {
-			if r.damaged++; r.damaged >= maxDamaged { // it is not the way that damages it
-				r.live = nil
-				r.err = asError(badFrame(err))
-				signal(k.ready)
-			}
-			return err
+			return s.unreadable(b, err)
 		}
 		r.damaged = 0
 		if b.NextOffset() <= r.fetch || len(r.queue) > 0 && b.BaseOffset < r.fetch {
@@ -441,6 +436,30 @@ func (s *subscription) deliver(_ *conn, m *wire.Deliver, body []byte) error {
 	}
 	signal(k.ready)
 	return nil
+}
+
+// unreadable takes a batch that cannot be read; b is nil if not even its server part can. It gives an error to end the connection with.
+func (s *subscription) unreadable(b *wire.Batch, err error) error {
+	r := s.r
+	r.damaged++
+	if again := b == nil || errors.Is(err, wire.ErrDamaged); again && r.damaged < maxDamaged {
+		return err // it may be the way that damages it
+	}
+	r.damaged = 0
+	if b == nil || b.NextOffset() <= r.fetch {
+		r.live = nil
+		r.err = asError(badFrame(err))
+		signal(r.k.ready)
+		return err
+	}
+	go s.cancel()
+	r.stopped(corrupt(b, err))
+	return nil
+}
+
+func corrupt(b *wire.Batch, err error) *Error {
+	return fail(CodeCorruptBatch, err, fmt.Sprintf("a batch cannot be read: %v", err),
+		"first_offset", strconv.FormatUint(b.BaseOffset, 10), "next_offset", strconv.FormatUint(b.NextOffset(), 10))
 }
 
 // ended takes the end of a subscription that the server decided on.
@@ -675,8 +694,7 @@ func (r *reader) load() {
 	r.queue, r.sizes = r.queue[1:], r.sizes[1:]
 	r.queued -= size
 	if err != nil {
-		e := fail(CodeCorruptBatch, err, fmt.Sprintf("a batch cannot be read: %v", err),
-			"first_offset", strconv.FormatUint(b.BaseOffset, 10), "next_offset", strconv.FormatUint(b.NextOffset(), 10))
+		e := corrupt(b, err)
 		r.owed += size
 		if k.options.OnCorrupt == CorruptStop {
 			if s := r.live; s != nil && s.answered {

@@ -23,7 +23,8 @@ type batch struct {
 	numbered bool
 	sequence uint64
 	inFlight bool
-	unknown  bool // an attempt may have been applied
+	unknown  bool   // an attempt may have been applied
+	refusal  *Error // TOPIC_NOT_FOUND, until it is known whether there is another topic of that name
 	settled  bool
 
 	done    chan struct{}
@@ -81,12 +82,11 @@ func (l *lane) current(now time.Time) *batch {
 	return l.open
 }
 
-// append adds messages to the open batch and seals it as it fills.
-func (l *lane) append(messages []*pending, now time.Time, deliveries []Delivery) {
+// append adds messages to the open batch and seals it as it fills. No batch is over limit but one of a single message.
+func (l *lane) append(messages []*pending, limit uint64, now time.Time, deliveries []Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &l.p.options
-	limit := min(o.BatchBytes, wire.MaxBatchBytes-wire.BatchHeadBytes)
 	for _, m := range messages {
 		if b := l.open; b != nil && b.count > 0 && (b.size+uint64(m.size) > limit || uint64(b.count) >= o.BatchMessages) {
 			l.seal()
@@ -320,10 +320,19 @@ func (l *lane) prepare(ctx context.Context, conn *conn) error {
 			l.newEpoch = l.p.options.Idempotent
 			l.drain = false
 			for _, b := range l.queue {
-				b.unknown = false
+				b.unknown, b.refusal = false, nil
 			}
 		}
 		l.topicID = info.TopicID
+	}
+	for _, b := range append([]*batch{}, l.queue...) {
+		if b.refusal != nil {
+			l.giveUp(b, b.refusal)
+		}
+	}
+	if l.hold {
+		l.mu.Unlock()
+		return nil
 	}
 	if l.newEpoch {
 		// Under a new epoch the server could not tell a second copy of these from a first.
@@ -385,9 +394,9 @@ func (l *lane) send(ctx context.Context, conn *conn, b *batch) (again bool) {
 	codec := l.codec()
 	l.mu.Lock()
 	if l.hold || b.settled || b.inFlight {
-		held := l.hold
+		waiting := l.hold && l.inFlight > 0
 		l.mu.Unlock()
-		return !held
+		return !waiting
 	}
 	if b.produced == nil {
 		produced, err := wire.EncodeBatch(b.records, codec)
@@ -486,12 +495,14 @@ func (l *lane) refused(b *batch, e *Error) {
 		if len(l.queue) > 0 && l.queue[0] == b && !l.drain && l.vacant == nil || l.drain && e.Code != CodeSequenceGap {
 			l.newEpoch, l.forgotten = true, e
 		}
-	case CodeTopicNotFound, CodePartitionNotFound:
-		l.redescribe = true
+	case CodeTopicNotFound:
+		l.redescribe, b.refusal = true, e
 		l.later(e)
 	default:
+		l.redescribe = l.redescribe || e.Code == CodePartitionNotFound
 		b.unknown = b.unknown || e.MaybeApplied
-		if !e.Retriable && e.Code != CodeBadFrame { // that ended the connection and is no verdict on this batch
+		again := e.Retriable || e.Code == CodeBadFrame // that ended the connection and is no verdict on this batch
+		if !again || e.MaybeApplied && !l.p.options.Idempotent {
 			if b.unknown {
 				e = e.maybe()
 			}

@@ -277,7 +277,7 @@ func (p *Producer) enqueue(ctx context.Context, messages []*Message) ([]Delivery
 // check copies a message, or says why it cannot be sent.
 func (p *Producer) check(m *Message, now time.Time) (pending, error) {
 	c := pending{partition: m.Partition}
-	limit := uint64(p.maxPayload())
+	limit := uint64(p.limits().MaxPayloadBytes)
 	switch {
 	case uint64(len(m.Payload)) > limit:
 		return c, tooLarge("a payload", limit, uint64(len(m.Payload)))
@@ -335,10 +335,10 @@ func clone(b []byte) []byte {
 	return append(make([]byte, 0, len(b)), b...)
 }
 
-func (p *Producer) maxPayload() uint32 {
+func (p *Producer) limits() ServerInfo {
 	p.client.mu.Lock()
 	defer p.client.mu.Unlock()
-	return p.client.info.MaxPayloadBytes
+	return p.client.info
 }
 
 // place checks partitions that were asked for and derives those of keys.
@@ -368,6 +368,7 @@ func (p *Producer) append(messages []pending, now time.Time, deliveries []Delive
 	for i := range messages {
 		total += uint64(messages[i].size)
 	}
+	limit := min(p.options.BatchBytes, uint64(max(p.limits().MaxBatchBytes, wire.BatchHeadBytes))-wire.BatchHeadBytes)
 	p.mu.Lock()
 	if e := p.failure.Load(); p.closed || e != nil {
 		p.mu.Unlock()
@@ -394,7 +395,7 @@ func (p *Producer) append(messages []pending, now time.Time, deliveries []Delive
 	}
 	p.mu.Unlock()
 	for l, list := range lanes {
-		l.append(list, now, deliveries)
+		l.append(list, limit, now, deliveries)
 	}
 	return nil
 }

@@ -82,7 +82,8 @@ func (b *Batch) NextOffset() uint64 { return b.BaseOffset + uint64(b.LastOffsetD
 // ErrDamaged is wrapped when a checksum of a batch does not fit its bytes.
 var ErrDamaged = fmt.Errorf("%w: a batch fails its checksum", ErrMalformed)
 
-// ParseStored takes the first batch off the body of Deliver or Fetched and gives the rest. It verifies both checksums.
+// ParseStored takes the first batch off the body of Deliver or Fetched and gives the rest. It verifies both checksums. If only the server part
+// can be read, it gives an error together with a batch of which only NextOffset and the fields of that part are set.
 func ParseStored(body []byte, maxBatch uint32) (*Batch, []byte, error) {
 	if len(body) < BatchHeadBytes {
 		return nil, nil, malformed("%d bytes are no batch", len(body))
@@ -98,9 +99,9 @@ func ParseStored(body []byte, maxBatch uint32) (*Batch, []byte, error) {
 	if binary.LittleEndian.Uint32(stored[28:]) != 0 {
 		return nil, nil, malformed("reserved bytes of a server part are set")
 	}
-	b, err := ParseProduced(stored[ServerPartBytes:], maxBatch)
-	if err != nil {
-		return nil, nil, err
+	b, failed := ParseProduced(stored[ServerPartBytes:], maxBatch)
+	if failed != nil {
+		b = &Batch{LastOffsetDelta: binary.LittleEndian.Uint32(stored[ServerPartBytes+16:])}
 	}
 	b.BaseOffset = binary.LittleEndian.Uint64(stored[8:])
 	b.AppendTimeUS = int64(binary.LittleEndian.Uint64(stored[16:]))
@@ -108,7 +109,7 @@ func ParseStored(body []byte, maxBatch uint32) (*Batch, []byte, error) {
 	if b.BaseOffset > math.MaxUint64-uint64(b.LastOffsetDelta)-1 {
 		return nil, nil, malformed("offsets of a batch overflow")
 	}
-	return b, body[length:], nil
+	return b, body[length:], failed
 }
 
 // ParseProduced reads a producer part and the body after it, as Produce carries them.
