@@ -1437,41 +1437,41 @@ impl Reply for Tokens {
 /// Reply. Kind `0x8040`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// Server version.
+    /// Version of the server.
     pub server_version: String,
-    /// Node id.
+    /// Number of the node.
     pub node_id: u32,
-    /// Uptime ms.
+    /// Since start.
     pub uptime_ms: u64,
-    /// Shard count.
+    /// Cores that serve.
     pub shard_count: u16,
     /// Io_uring, threads, buffered or simulated.
     pub disk_backend: String,
-    /// Stream count.
+    /// Streams.
     pub stream_count: u32,
-    /// Topic count.
+    /// Topics.
     pub topic_count: u32,
-    /// Partition count.
+    /// Partitions.
     pub partition_count: u32,
-    /// Connection count.
+    /// Open connections.
     pub connection_count: u32,
-    /// Subscription count.
+    /// Live subscriptions.
     pub subscription_count: u32,
-    /// Disk total bytes.
+    /// Size of the disk.
     pub disk_total_bytes: u64,
-    /// Disk free bytes.
+    /// Free on the disk.
     pub disk_free_bytes: u64,
-    /// In use.
+    /// Cache in use.
     pub cache_bytes: u64,
-    /// Since start.
+    /// Appended since start.
     pub appended_bytes: u64,
-    /// Since start.
+    /// Flushes since start.
     pub flush_count: u64,
-    /// Recent.
+    /// Half of the recent flushes took no longer.
     pub flush_p50_us: u32,
-    /// Recent.
+    /// 99 of 100 recent flushes took no longer.
     pub flush_p99_us: u32,
-    /// At most 100.
+    /// Partitions that take no appends, at most 100.
     pub read_only_partitions: Vec<ReadOnlyPartition>,
 }
 
@@ -1698,16 +1698,16 @@ impl Reply for Unsubscribed {
     }
 }
 
-/// Reply. Kind `0x8105`.
+/// What a position comes to. Kind `0x8105`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PositionResolved {
-    /// Offset.
+    /// What the position comes to.
     pub offset: u64,
-    /// Log start offset.
+    /// Lowest offset kept.
     pub log_start_offset: u64,
-    /// Visible end offset.
+    /// Offset after the last message a consumer can see.
     pub visible_end_offset: u64,
-    /// Leader epoch.
+    /// Of the partition.
     pub leader_epoch: u32,
 }
 

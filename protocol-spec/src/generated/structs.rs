@@ -33,7 +33,7 @@ pub struct PartitionInfo {
     pub partition: u32,
     /// Core that owns it, for Hello.shard.
     pub shard: u16,
-    /// State.
+    /// Whether it takes appends.
     pub state: PartitionState,
     /// Why it is not writable; else empty.
     pub state_reason: String,
@@ -43,11 +43,11 @@ pub struct PartitionInfo {
     pub visible_end_offset: u64,
     /// Offset after the last message on disk.
     pub durable_end_offset: u64,
-    /// Leader epoch.
+    /// Raised whenever the log may have lost its end.
     pub leader_epoch: u32,
-    /// Physical.
+    /// Physical size.
     pub size_bytes: u64,
-    /// Segment count.
+    /// Segments kept.
     pub segment_count: u32,
 }
 
@@ -104,13 +104,13 @@ wire_element!(Position);
 /// A partition that refuses appends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOnlyPartition {
-    /// Stream.
+    /// Name of its stream.
     pub stream: String,
-    /// Topic.
+    /// Name of its topic.
     pub topic: String,
-    /// Partition.
+    /// Its number.
     pub partition: u32,
-    /// Reason.
+    /// Why.
     pub reason: String,
 }
 
@@ -139,9 +139,9 @@ pub struct StreamInfo {
     pub stream_id: u32,
     /// Name.
     pub stream: String,
-    /// Topic count.
+    /// Topics in it.
     pub topic_count: u32,
-    /// Created at us.
+    /// When it was created, in microseconds since the Unix epoch.
     pub created_at_us: i64,
 }
 
@@ -172,9 +172,9 @@ pub struct TokenInfo {
     pub name: String,
     /// Whose it is.
     pub user: String,
-    /// Created at us.
+    /// When it was created, in microseconds since the Unix epoch.
     pub created_at_us: i64,
-    /// Absent is never.
+    /// When it expires, in microseconds since the Unix epoch; absent: never.
     pub expires_at_us: Option<i64>,
 }
 
@@ -205,7 +205,7 @@ pub struct TopicChanges {
     pub partition_count: Option<u32>,
     /// Applies to appends after the change.
     pub durability: Option<Durability>,
-    /// Compression.
+    /// Codec its producers use unless told otherwise.
     pub compression: Option<TopicCompression>,
     /// 0 = unlimited.
     pub retention_bytes: Option<u64>,
@@ -248,7 +248,7 @@ pub struct TopicInfo {
     pub topic: String,
     /// As they are now.
     pub options: TopicOptions,
-    /// Created at us.
+    /// When it was created, in microseconds since the Unix epoch.
     pub created_at_us: i64,
 }
 
@@ -318,11 +318,11 @@ pub struct UserInfo {
     pub user_id: u32,
     /// Name.
     pub user: String,
-    /// Role.
+    /// What the user may do.
     pub role: Role,
-    /// Created at us.
+    /// When the user was created, in microseconds since the Unix epoch.
     pub created_at_us: i64,
-    /// Token count.
+    /// Tokens of the user.
     pub token_count: u32,
 }
 

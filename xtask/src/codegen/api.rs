@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::files::read_toml;
 use super::names::{bytes, capitalised, either, time};
-use super::protocol::{self, Messages, Protocol, by_number};
+use super::protocol::{self, Errors, Messages, Protocol, by_code, by_number};
 
 /// What a client can do, for every language.
 pub(super) struct Api {
@@ -18,6 +18,10 @@ pub(super) struct Api {
     pub(super) options: BTreeMap<String, Options>,
     /// Records of the API and those of the wire that the API uses.
     pub(super) records: BTreeMap<String, Record>,
+    /// Classes of errors, by number.
+    pub(super) error_classes: Vec<ErrorClass>,
+    /// Errors, by code.
+    pub(super) errors: Vec<ErrorCode>,
     /// In the order of the source.
     pub(super) operations: Vec<Operation>,
 }
@@ -77,6 +81,25 @@ pub(super) struct Enum {
 pub(super) struct EnumValue {
     pub(super) name: String,
     pub(super) doc: String,
+}
+
+/// A class of errors: what languages raise.
+pub(super) struct ErrorClass {
+    pub(super) name: String,
+    pub(super) number: u8,
+    pub(super) doc: String,
+    pub(super) python: Option<String>,
+}
+
+/// An error of the closed table.
+pub(super) struct ErrorCode {
+    pub(super) name: String,
+    pub(super) number: u16,
+    pub(super) class: String,
+    pub(super) retriable: bool,
+    pub(super) maybe_applied: String,
+    pub(super) text: String,
+    pub(super) details: Vec<String>,
 }
 
 pub(super) struct Options {
@@ -159,6 +182,7 @@ struct RawApi {
     #[serde(rename = "enum")]
     enums: BTreeMap<String, RawEnum>,
     options: BTreeMap<String, RawOptions>,
+    error_class: BTreeMap<String, RawErrorClass>,
     record: BTreeMap<String, RawRecord>,
     operation: Vec<RawOperation>,
 }
@@ -183,6 +207,13 @@ struct RawOptions {
     rust_fields: Vec<RustField>,
     rust_example: Option<String>,
     fields: Vec<RawField>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawErrorClass {
+    doc: String,
+    python: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -347,15 +378,22 @@ impl Api {
     /// Reads and checks it.
     pub(super) fn read(root: &Path, protocol: &Protocol) -> Result<Api> {
         let raw: RawApi = read_toml(&root.join("sdk-rust/api.toml"))?;
-        let api = Api::resolve(&raw, &protocol.messages).context("in api.toml")?;
+        let mut api = Api::resolve(&raw, &protocol.messages).context("in api.toml")?;
+        api.take_in_the_errors(&raw, &protocol.errors).context("in api.toml")?;
         api.check().context("in api.toml")?;
         Ok(api)
     }
 
     fn resolve(raw: &RawApi, messages: &Messages) -> Result<Api> {
         let scope = Scope { raw, messages };
-        let mut api =
-            Api { enums: BTreeMap::new(), options: BTreeMap::new(), records: BTreeMap::new(), operations: Vec::new() };
+        let mut api = Api {
+            enums: BTreeMap::new(),
+            options: BTreeMap::new(),
+            records: BTreeMap::new(),
+            error_classes: Vec::new(),
+            errors: Vec::new(),
+            operations: Vec::new(),
+        };
         for (name, item) in &raw.enums {
             let rust = item.rust.clone().unwrap_or_else(|| name.clone());
             let item = Enum { doc: item.doc.clone(), values: item.values.clone(), wire: false, rust };
@@ -401,6 +439,27 @@ impl Api {
         }
         api.take_in_the_wire(&scope)?;
         Ok(api)
+    }
+
+    fn take_in_the_errors(&mut self, raw: &RawApi, errors: &Errors) -> Result<()> {
+        for (name, number) in by_number(&errors.classes) {
+            let item = raw.error_class.get(name).with_context(|| format!("no error_class {name}"))?;
+            let (doc, python) = (item.doc.clone(), item.python.clone());
+            self.error_classes.push(ErrorClass { name: name.clone(), number, doc, python });
+        }
+        ensure!(raw.error_class.len() == self.error_classes.len(), "an error_class is not in errors.toml");
+        for (name, error) in by_code(errors) {
+            self.errors.push(ErrorCode {
+                name: name.clone(),
+                number: error.code,
+                class: error.class.clone(),
+                retriable: error.retriable,
+                maybe_applied: error.maybe_applied.clone(),
+                text: error.text.clone(),
+                details: error.details.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// Adds the records and enums of the wire that anything here refers to.
@@ -504,6 +563,19 @@ impl Api {
             }
             (kind, default) => bail!("{default} is no default for {kind:?}"),
         }
+    }
+
+    /// The calls that the `admin` of a client offers.
+    pub(super) fn admin_calls(&self) -> impl Iterator<Item = &Operation> {
+        self.calls().filter(|operation| operation.on == "admin")
+    }
+
+    /// Records that languages have a type for: messages and headers have hand-written ones.
+    pub(super) fn plain_records(&self) -> impl Iterator<Item = (&String, &Record)> {
+        let plain = |record: &Record| {
+            !record.fields.iter().any(|field| matches!(field.kind, Type::Headers | Type::HeaderValue))
+        };
+        self.records.iter().filter(move |(_, record)| plain(record))
     }
 
     /// The calls that cross the boundary by name.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::api::{Api, Effect, Field, Operation, Record, Type};
+use super::api::{Api, Effect, Field, Operation, Type};
 use super::files::{Generated, rustfmt};
 use super::names::{camel, comment, sentence};
 use super::rust::{default_value, plain_type};
@@ -23,11 +23,6 @@ pub(super) fn files(api: &Api) -> Result<Generated> {
 
 // ---------------------------------------------------------------- records
 
-/// Messages and headers have a form of their own across the boundary.
-fn is_value(record: &Record) -> bool {
-    !record.fields.iter().any(|field| matches!(field.kind, Type::Headers | Type::HeaderValue))
-}
-
 fn records_rs(api: &Api) -> String {
     let mut out = String::from(
         "//! Records and enums as values, under the names that every language knows them by.\n\nuse levada::Value;\n\nuse crate::into_value::IntoValue;\n\n",
@@ -38,7 +33,7 @@ fn records_rs(api: &Api) -> String {
             "impl IntoValue for levada::{name} {{ fn into_value(self) -> Value {{ Value::Text(self.name().to_owned()) }} }}\n"
         );
     }
-    for (name, record) in api.records.iter().filter(|(_, record)| is_value(record)) {
+    for (name, record) in api.plain_records() {
         let rust = record.wire.as_ref().unwrap_or(name);
         let _ =
             writeln!(out, "impl IntoValue for levada::{rust} {{ fn into_value(self) -> Value {{ Value::Record(vec![");

@@ -10,6 +10,7 @@ mod ffi;
 mod files;
 mod names;
 mod protocol;
+mod python;
 mod rust;
 
 pub(crate) use files::run;
