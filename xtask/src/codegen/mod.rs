@@ -6,6 +6,7 @@
 //! the order of a map. `--check` writes nothing and fails if anything would change.
 
 mod api;
+mod c_header;
 mod ffi;
 mod files;
 mod names;

@@ -1,0 +1,290 @@
+//! Control calls, each with a function of its own. Their answers are values, read by name; `value` may be NULL everywhere.
+
+use std::ffi::c_char;
+
+use levada_core::{Named, Result, Value as CoreValue};
+
+use crate::abi::{enter, optional_text, out_optional, text};
+use crate::client::{Client, call};
+use crate::error::Error;
+use crate::handle::make;
+use crate::options::{Options, named};
+use crate::value::Value;
+
+fn admin(
+    client: *const Client,
+    name: &str,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+    arguments: impl FnOnce() -> Result<Named>,
+) -> i32 {
+    enter(err, || {
+        let place = out_optional(value);
+        let answer = call(client, name, arguments()?)?;
+        if let Some(place) = place {
+            *place = make::<Value>(answer.into());
+        }
+        Ok(())
+    })
+}
+
+fn given(value: *const c_char, name: &str) -> Result<CoreValue> {
+    Ok(CoreValue::Text(text(value, name)?.to_owned()))
+}
+
+fn given_optional(value: *const c_char, name: &str) -> Result<CoreValue> {
+    Ok(optional_text(value, name)?.map_or(CoreValue::Null, |text| CoreValue::Text(text.to_owned())))
+}
+
+/// Creates a stream: a record StreamInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_stream_create(
+    client: *const Client,
+    stream: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "create_stream", value, err, || Ok(vec![("stream".into(), given(stream, "stream")?)]))
+}
+
+/// Deletes a stream, with its topics if `topics` says so: how many those were.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_stream_delete(
+    client: *const Client,
+    stream: *const c_char,
+    topics: bool,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_stream", value, err, || {
+        Ok(vec![("stream".into(), given(stream, "stream")?), ("topics".into(), CoreValue::Bool(topics))])
+    })
+}
+
+/// All streams, by name: a list of StreamInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_stream_list(
+    client: *const Client,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "list_streams", value, err, || Ok(Named::new()))
+}
+
+/// A stream and its topics: a record StreamDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_stream_describe(
+    client: *const Client,
+    stream: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "describe_stream", value, err, || Ok(vec![("stream".into(), given(stream, "stream")?)]))
+}
+
+/// Creates `stream/topic`, and the stream if it is absent, with the options of TopicOptions (NULL: the defaults): a record
+/// TopicInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_create(
+    client: *const Client,
+    topic: *const c_char,
+    options: *const Options,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "create_topic", value, err, || {
+        Ok(vec![("topic".into(), given(topic, "topic")?), ("options".into(), CoreValue::Record(named(options)?))])
+    })
+}
+
+/// Changes a topic, with the options of TopicChanges: a record TopicInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_alter(
+    client: *const Client,
+    topic: *const c_char,
+    changes: *const Options,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "alter_topic", value, err, || {
+        Ok(vec![("topic".into(), given(topic, "topic")?), ("changes".into(), CoreValue::Record(named(changes)?))])
+    })
+}
+
+/// Deletes a topic and its data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_delete(
+    client: *const Client,
+    topic: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_topic", value, err, || Ok(vec![("topic".into(), given(topic, "topic")?)]))
+}
+
+/// Removes every message visible now from `stream/topic`, or from one partition with `stream/topic:partition`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_purge(
+    client: *const Client,
+    topic: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "purge_topic", value, err, || Ok(vec![("topic".into(), given(topic, "topic")?)]))
+}
+
+/// Topics of a stream, or of all (NULL), by name: a list of TopicInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_list(
+    client: *const Client,
+    stream: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "list_topics", value, err, || Ok(vec![("stream".into(), given_optional(stream, "stream")?)]))
+}
+
+/// A topic and its partitions: a record TopicDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_describe(
+    client: *const Client,
+    topic: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "describe_topic", value, err, || Ok(vec![("topic".into(), given(topic, "topic")?)]))
+}
+
+/// What offset a position in `stream/topic:partition` comes to now: a record PositionResolved.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_position_resolve(
+    client: *const Client,
+    partition: *const c_char,
+    position: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "resolve_position", value, err, || {
+        Ok(vec![
+            ("partition".into(), given(partition, "partition")?),
+            ("position".into(), given(position, "position")?),
+        ])
+    })
+}
+
+/// Creates a user: a record UserInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_user_create(
+    client: *const Client,
+    user: *const c_char,
+    password: *const c_char,
+    role: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "create_user", value, err, || {
+        Ok(vec![
+            ("user".into(), given(user, "user")?),
+            ("password".into(), given(password, "password")?),
+            ("role".into(), given(role, "role")?),
+        ])
+    })
+}
+
+/// Changes a user's password or role (NULL: stays); sessions that a new password replaces end right after: a record UserInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_user_alter(
+    client: *const Client,
+    user: *const c_char,
+    password: *const c_char,
+    role: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "alter_user", value, err, || {
+        Ok(vec![
+            ("user".into(), given(user, "user")?),
+            ("password".into(), given_optional(password, "password")?),
+            ("role".into(), given_optional(role, "role")?),
+        ])
+    })
+}
+
+/// Deletes a user with its tokens.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_user_delete(
+    client: *const Client,
+    user: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_user", value, err, || Ok(vec![("user".into(), given(user, "user")?)]))
+}
+
+/// All users, by name: a list of UserInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_user_list(client: *const Client, value: *mut *mut Value, err: *mut *mut Error) -> i32 {
+    admin(client, "list_users", value, err, || Ok(Named::new()))
+}
+
+/// A user and its tokens: a record UserDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_user_describe(
+    client: *const Client,
+    user: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "describe_user", value, err, || Ok(vec![("user".into(), given(user, "user")?)]))
+}
+
+/// Creates a personal access token, for the caller unless a user is named (NULL: the caller), until `expires_at_us` in
+/// microseconds since the Unix epoch (0: for ever): a record NewToken, whose secret is shown this once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_token_create(
+    client: *const Client,
+    name: *const c_char,
+    user: *const c_char,
+    expires_at_us: i64,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "create_token", value, err, || {
+        Ok(vec![
+            ("name".into(), given(name, "name")?),
+            ("user".into(), given_optional(user, "user")?),
+            ("expires_at_us".into(), if expires_at_us == 0 { CoreValue::Null } else { CoreValue::I64(expires_at_us) }),
+        ])
+    })
+}
+
+/// Revokes a token of the caller, or of a user (NULL: the caller).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_token_delete(
+    client: *const Client,
+    name: *const c_char,
+    user: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_token", value, err, || {
+        Ok(vec![("name".into(), given(name, "name")?), ("user".into(), given_optional(user, "user")?)])
+    })
+}
+
+/// Tokens of the caller (NULL), or of a user: a list of TokenInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_token_list(
+    client: *const Client,
+    user: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "list_tokens", value, err, || Ok(vec![("user".into(), given_optional(user, "user")?)]))
+}
+
+/// How the server is: a record ServerStatus.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_status(client: *const Client, value: *mut *mut Value, err: *mut *mut Error) -> i32 {
+    admin(client, "status", value, err, || Ok(Named::new()))
+}
