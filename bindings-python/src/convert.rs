@@ -225,21 +225,23 @@ fn durability(durability: Durability) -> &'static str {
     }
 }
 
-pub(crate) fn from_receipt<'py>(py: Python<'py>, receipt: &Receipt) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CLASS.import(py, "levada._generated", "Receipt")?.call1((
+/// The fields of a receipt, in the order of the record.
+pub(crate) type ReceiptFields = (u32, Option<u64>, i64, &'static str, bool, bool);
+
+pub(crate) fn from_receipt(receipt: &Receipt) -> ReceiptFields {
+    (
         receipt.partition,
         receipt.offset,
         receipt.append_time_us,
         durability(receipt.durability),
         receipt.duplicate,
         receipt.server_encoded,
-    ))
+    )
 }
 
-pub(crate) fn from_batch_receipt<'py>(py: Python<'py>, receipt: &BatchReceipt) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CLASS.import(py, "levada._generated", "BatchReceipt")?.call1((
+/// The fields of a batch receipt, in the order of the record.
+pub(crate) fn from_batch_receipt(receipt: &BatchReceipt) -> (u32, Option<u64>, u32, i64, &'static str, bool, bool) {
+    (
         receipt.partition,
         receipt.base_offset,
         receipt.message_count,
@@ -247,5 +249,5 @@ pub(crate) fn from_batch_receipt<'py>(py: Python<'py>, receipt: &BatchReceipt) -
         durability(receipt.durability),
         receipt.duplicate,
         receipt.server_encoded,
-    ))
+    )
 }

@@ -43,8 +43,10 @@ pub(crate) fn messages<'py>(py: Python<'py>, taken: &Taken) -> PyResult<Bound<'p
 
 /// A moment as an aware `datetime` in UTC.
 fn datetime<'py>(py: Python<'py>, timestamp_us: i64) -> PyResult<Bound<'py, PyAny>> {
-    static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    MAKE.import(py, "levada._values", "datetime_of")?.call1((timestamp_us,))
+    static EPOCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static DELTA: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let epoch = EPOCH.import(py, "levada._values", "EPOCH")?;
+    epoch.add(DELTA.import(py, "datetime", "timedelta")?.call1((0, 0, timestamp_us))?)
 }
 
 #[pymethods]

@@ -5,7 +5,7 @@ use levada::ErrorCode;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::convert::{Parts, from_receipt, message_of};
+use crate::convert::{Parts, ReceiptFields, from_receipt, message_of};
 use crate::errors::{checked, usage};
 use crate::queue::{Operation, Queue, duration, to};
 
@@ -151,11 +151,8 @@ impl From<levada_ffi::Delivery> for Delivery {
 #[pymethods]
 impl Delivery {
     /// The receipt, or `None` if the acknowledgement has not come.
-    fn try_receipt<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.inner.try_receipt() {
-            Some(outcome) => from_receipt(py, &checked(py, outcome)?).map(Some),
-            None => Ok(None),
-        }
+    fn try_receipt(&self, py: Python<'_>) -> PyResult<Option<ReceiptFields>> {
+        Ok(checked(py, self.inner.try_receipt().transpose())?.as_ref().map(from_receipt))
     }
 
     #[pyo3(signature = (queue, token, /))]

@@ -41,11 +41,8 @@ pub(crate) fn from_output<'py>(py: Python<'py>, output: Output) -> PyResult<Boun
         Output::Consumer(consumer) => Bound::new(py, Consumer::from(consumer))?.into_any(),
         Output::Delivery(delivery) => Bound::new(py, Delivery::from(delivery))?.into_any(),
         Output::Value(value) => from_value(py, &value)?,
-        Output::Receipt(receipt) => from_receipt(py, &receipt)?,
-        Output::Receipts(receipts) => {
-            let receipts = receipts.iter().map(|receipt| from_batch_receipt(py, receipt));
-            PyList::new(py, receipts.collect::<PyResult<Vec<_>>>()?)?.into_any()
-        }
+        Output::Receipt(receipt) => from_receipt(&receipt).into_pyobject(py)?.into_any(),
+        Output::Receipts(receipts) => PyList::new(py, receipts.iter().map(from_batch_receipt))?.into_any(),
     })
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 
 import levada
@@ -66,7 +68,12 @@ class Script:
     def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-u", "-c", textwrap.dedent(program), *arguments]
         return subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def run(self, program: str, *arguments: str) -> tuple[int, str, str]:
@@ -86,12 +93,24 @@ def script(server: Server) -> Script:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Fails the test if a handle of the core outlives it."""
-    import gc
-
+    """Fails the test if a handle of the core outlives it; what the core does aside may take a moment."""
     gc.collect()
     before = _native.stats()
+
+    def left() -> dict[str, int]:
+        gc.collect()
+        return {name: count for name, count in _native.stats().items() if count > before[name]}
+
     yield
-    gc.collect()
-    after = _native.stats()
-    assert {name: count for name, count in after.items() if count > before[name]} == {}
+    settle(lambda: not left())
+    assert left() == {}
+
+
+def settle(done: Callable[[], bool], limit_s: float = 10.0) -> bool:
+    """Waits until something holds; false if it did not in time."""
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True

@@ -11,25 +11,27 @@ import levada
 import pytest
 
 
-def test_an_error_tells_all_there_is(client: levada.Client) -> None:
+def test_an_error_tells_all_there_is(client: levada.Client, topic: str) -> None:
+    missing = topic + "2"
     with pytest.raises(levada.LevadaNotFoundError) as raised:
-        client.producer("no/where")
+        client.producer(missing)
     error = raised.value
     assert isinstance(error, levada.LevadaError)
     assert isinstance(error, LookupError)
     assert (error.code, error.name) == (301, "TOPIC_NOT_FOUND")
     assert (error.retriable, error.maybe_applied) == (False, False)
-    assert error.details == {"topic": "no/where"}
-    assert "no/where" in error.message
+    assert error.details == {"topic": missing}
+    assert missing in error.message
     assert str(error).startswith("TOPIC_NOT_FOUND (301)")
 
 
-def test_errors_survive_pickling(client: levada.Client) -> None:
+def test_errors_survive_pickling(client: levada.Client, topic: str) -> None:
+    missing = topic + "2"
     with pytest.raises(levada.LevadaError) as raised:
-        client.producer("no/where")
+        client.producer(missing)
     for twin in (pickle.loads(pickle.dumps(raised.value)), copy.copy(raised.value)):
         assert type(twin) is levada.LevadaNotFoundError
-        assert (twin.code, twin.details, str(twin)) == (301, {"topic": "no/where"}, str(raised.value))
+        assert (twin.code, twin.details, str(twin)) == (301, {"topic": missing}, str(raised.value))
 
 
 def test_nobody_listens() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import levada
 import pytest
+from conftest import settle
 from levada import _native
 from levada.testing import Server
 
@@ -157,7 +158,7 @@ BLOCKING = {
     "receive": "client.consumer(topic).receive()",
     "receive_batch": "client.consumer(topic).receive_batch(timeout=None)",
     "iteration": "next(client.consumer(topic))",
-    "delivery": "client.producer(topic, linger=3600).enqueue(b'x').wait()",
+    "delivery": "(producer := client.producer(topic, linger=3600)).enqueue(b'x').wait()",
     "asyncio": "asyncio.run(follow())",
 }
 
@@ -314,29 +315,22 @@ def test_clients_leave_no_handle_thread_or_descriptor(server: Server, topic: str
     assert settle(lambda: left() <= before), (before, left())
 
 
-def settle(done: Callable[[], bool], limit_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + limit_s
-    while not done():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def test_the_log_of_the_core_reaches_logging(script: Any, topic: str) -> None:
     status, out, err = script.run(
         """
         import logging, sys, time
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
         import levada
         with levada.connect() as client:
-            producer = client.producer(sys.argv[1])
-        time.sleep(0.2)
+            producer = client.producer(sys.argv[1], linger=30)
+            delivery = producer.enqueue(b"x")
+            del producer
+            delivery.wait()
         """,
         topic,
     )
     assert (status, err) == (0, "")
-    assert any(line.startswith("levada") for line in out.splitlines()), out
+    assert f'levada.producer WARNING a producer was dropped before it was closed topic="{topic}" batches=1' in out
 
 
 def test_a_quiet_logger_stays_quiet(script: Any, topic: str) -> None:

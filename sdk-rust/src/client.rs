@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ struct Inner {
     next_id: AtomicU64,
     producers: Mutex<BTreeMap<u64, Weak<Accumulator>>>,
     closed: AtomicBool,
+    /// Batches that were unacknowledged when it was closed.
+    left_batches: AtomicUsize,
 }
 
 /// What is known about the server and the caller.
@@ -127,6 +129,7 @@ impl Client {
                 next_id: AtomicU64::new(1),
                 producers: Mutex::default(),
                 closed: AtomicBool::new(false),
+                left_batches: AtomicUsize::new(0),
             }),
         })
     }
@@ -207,6 +210,7 @@ impl Client {
             };
             outcome = outcome.and(settled);
         }
+        self.inner.left_batches.fetch_add(self.unsettled_batches(), Ordering::Relaxed);
         for link in self.inner.produce.get().into_iter().chain([&self.inner.control]) {
             link.close();
             // The task ends after it has told its residents; it does not wait for the network.
@@ -215,8 +219,13 @@ impl Client {
         outcome
     }
 
+    /// Batches that its close left unacknowledged.
+    pub fn left_batches(&self) -> usize {
+        self.inner.left_batches.load(Ordering::Relaxed)
+    }
+
     /// Batches of its producers that are not settled.
-    pub fn unsettled_batches(&self) -> usize {
+    fn unsettled_batches(&self) -> usize {
         self.producers().values().filter_map(Weak::upgrade).map(|producer| producer.unsettled_count()).sum()
     }
 

@@ -99,11 +99,12 @@ class Delivery:
 
     def wait(self) -> Receipt:
         """Waits for it."""
-        return self.try_receipt() or self._native.wait(None, 0).wait()
+        return self.try_receipt() or Receipt(*self._native.wait(None, 0).wait())
 
     def try_receipt(self) -> Receipt | None:
         """The receipt if it has come, None if it has not. Raises if the message failed."""
-        return self._native.try_receipt()
+        fields = self._native.try_receipt()
+        return None if fields is None else Receipt(*fields)
 
 
 class Producer:
@@ -137,7 +138,7 @@ class Producer:
     ) -> Receipt:
         """Sends one message and waits for its acknowledgement."""
         us = moment_us(timestamp, timestamp_us)
-        return self._native.send(payload, key, headers, us, id, partition, None, 0).wait()
+        return Receipt(*self._native.send(payload, key, headers, us, id, partition, None, 0).wait())
 
     def enqueue(
         self,
@@ -159,7 +160,7 @@ class Producer:
 
     def send_batch(self, messages: Iterable[Data | OutgoingMessage], /) -> list[BatchReceipt]:
         """Sends many messages and waits for their acknowledgements. Plain ``bytes`` cost least."""
-        return self._native.send_batch(as_list(messages), None, 0).wait()
+        return [BatchReceipt(*fields) for fields in self._native.send_batch(as_list(messages), None, 0).wait()]
 
     def flush(self) -> None:
         """Waits until everything handed over before is settled; open batches do not linger."""

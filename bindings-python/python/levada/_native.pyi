@@ -2,7 +2,7 @@ from datetime import datetime
 from types import EllipsisType
 from typing import Any, final
 
-from levada._generated import Receipt
+from levada._generated import Durability
 from levada._message import Data, Headers, OutgoingMessage
 
 def version() -> str: ...
@@ -83,7 +83,7 @@ class Producer:
 
 @final
 class Delivery:
-    def try_receipt(self) -> Receipt | None: ...
+    def try_receipt(self) -> tuple[int, int | None, int, Durability, bool, bool] | None: ...
     def wait(self, queue: Queue | None, token: int, /) -> Operation: ...
 
 @final

@@ -36,7 +36,7 @@ def _pass_on(stream: _native.LogStream) -> None:
     while (lines := stream.wait()) is not None:
         for level, target, message, timestamp_us in lines:
             record_logger = logging.getLogger(target.replace("::", "."))
-            number = _LEVELS.get(level, logging.INFO)
+            number = _LEVELS.get(level.lower(), logging.INFO)
             if not record_logger.isEnabledFor(number):
                 continue
             record = record_logger.makeRecord(record_logger.name, number, "levada", 0, message, (), None)
@@ -59,7 +59,7 @@ def _stop() -> None:
     unsent = _native.close_all(EXIT_TIMEOUT_S)
     if unsent:
         warnings.warn(
-            f"levada: the interpreter exits with {unsent} messages left unsent; close clients or flush producers before",
+            f"levada: the interpreter ends with {unsent} batches of messages left unsent; close clients or flush producers before",
             RuntimeWarning,
             stacklevel=1,
         )

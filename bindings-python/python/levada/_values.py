@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""What timestamps count from."""
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -28,12 +30,12 @@ def datetime_of(timestamp_us: int) -> datetime:
 
     Raises OverflowError for moments before the year 1 or after 9999.
     """
-    return _EPOCH + timedelta(microseconds=timestamp_us)
+    return EPOCH + timedelta(microseconds=timestamp_us)
 
 
 def timestamp_us_of(moment: datetime) -> int:
     """Microseconds from the Unix epoch to an aware moment."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def milliseconds(duration: object) -> object:
@@ -46,10 +48,13 @@ def milliseconds(duration: object) -> object:
 
 
 def seconds(duration: float | timedelta) -> float:
-    """A duration as the native layer takes it."""
-    if isinstance(duration, timedelta):
-        return duration.total_seconds()
-    return duration
+    """A time limit as the native layer takes it."""
+    limit = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if limit >= 0:
+        return limit
+    from levada._errors import usage_error
+
+    raise usage_error("timeout", "a timeout is a number of seconds, 0 or more")
 
 
 def optional_seconds(duration: float | timedelta | None) -> float | None:

@@ -146,7 +146,7 @@ impl Inner {
             // The count below says what the error would.
             let _ = runtime.block_on(self.close(timeout));
         }
-        self.client.unsettled_batches()
+        self.client.left_batches()
     }
 }
 

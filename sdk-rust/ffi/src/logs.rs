@@ -1,17 +1,20 @@
 //! The bridge to a language's own logging: records of the core wait in a bounded buffer for a thread of that language.
 //!
-//! A full buffer drops the newest and counts them: a slow log must never slow the client.
+//! A full buffer drops the newest and counts them: a slow log must never slow the client. A child of `fork` begins without a
+//! reader, because locks of its parent's may never be released there; it may have one of its own.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use levada::{Clock as _, Error, ErrorCode, Result, SystemClock};
+use levada::{Clock as _, Error, ErrorCode, SystemClock};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
+
+use crate::process::{forks, watch_forks};
 
 /// Records kept for a reader that is late.
 const MAX_WAITING: usize = 1024;
@@ -41,19 +44,49 @@ struct Shared {
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
+/// The reader of one process, and those of the children it forked.
+struct Subscription {
+    forks: u32,
+    level: LevelFilter,
+    shared: Arc<Shared>,
+    in_child: OnceLock<Box<Subscription>>,
+}
+
+static SUBSCRIPTION: OnceLock<Box<Subscription>> = OnceLock::new();
+
+/// The subscription of this process, if it has one, or else where it goes.
+fn subscription() -> Result<&'static Subscription, &'static OnceLock<Box<Subscription>>> {
+    let mut place = &SUBSCRIPTION;
+    while let Some(known) = place.get() {
+        if known.forks == forks() {
+            return Ok(known);
+        }
+        place = &known.in_child;
+    }
+    Err(place)
+}
+
 /// Begins to keep records of `level` (`error`, `warn`, `info`, `debug`, `trace`) and above; `wake` is called when one lands
-/// in an empty buffer, from any thread, and must not block. Once for each process.
+/// in an empty buffer, from any thread, and must not block. Once for each process; a child of `fork` is given no finer
+/// records than its parent asked for.
 ///
 /// # Errors
 /// A usage error for another level; `CONFLICT` the second time.
-pub fn subscribe(level: &str, wake: Box<dyn Fn() + Send + Sync>) -> Result<LogReader> {
+pub fn subscribe(level: &str, wake: Box<dyn Fn() + Send + Sync>) -> levada::Result<LogReader> {
+    watch_forks();
     let level: LevelFilter = level.parse().map_err(|_| {
         Error::new(ErrorCode::ClientUsage, format!("{level:?} is not one of error, warn, info, debug, trace, off"))
             .with_detail("argument", "level")
     })?;
+    let taken = || Error::new(ErrorCode::Conflict, "the log has a reader already");
+    let Err(place) = subscription() else { return Err(taken()) };
+    let is_first = std::ptr::eq(place, &raw const SUBSCRIPTION);
     let shared = Arc::new(Shared { waiting: Mutex::default(), dropped: AtomicU64::new(0), wake });
-    tracing::subscriber::set_global_default(Bridge { level, shared: Arc::clone(&shared) })
-        .map_err(|_| Error::new(ErrorCode::Conflict, "the log has a reader already"))?;
+    let made = Subscription { forks: forks(), level, shared: Arc::clone(&shared), in_child: OnceLock::new() };
+    place.set(Box::new(made)).map_err(|_| taken())?;
+    if is_first {
+        tracing::subscriber::set_global_default(Bridge { level }).map_err(|_| taken())?;
+    }
     Ok(LogReader { shared })
 }
 
@@ -69,14 +102,15 @@ impl LogReader {
     }
 }
 
+/// Hands records to the reader of the process they come from.
 struct Bridge {
     level: LevelFilter,
-    shared: Arc<Shared>,
 }
 
 impl Subscriber for Bridge {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level && metadata.target().starts_with("levada")
+        let is_wanted = subscription().is_ok_and(|subscription| *metadata.level() <= subscription.level);
+        is_wanted && metadata.target().starts_with("levada")
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -93,6 +127,7 @@ impl Subscriber for Bridge {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &tracing::Event<'_>) {
+        let Ok(Subscription { shared, .. }) = subscription() else { return };
         let mut text = Text::default();
         event.record(&mut text);
         let record = LogRecord {
@@ -102,16 +137,16 @@ impl Subscriber for Bridge {
             timestamp_us: SystemClock.now_us(),
         };
         let was_empty = {
-            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if waiting.len() == MAX_WAITING {
-                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             waiting.push_back(record);
             waiting.len() == 1
         };
         if was_empty {
-            (self.shared.wake)();
+            (shared.wake)();
         }
     }
 

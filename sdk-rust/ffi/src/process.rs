@@ -65,7 +65,8 @@ pub(crate) fn watch_forks() {
     }
 }
 
-fn forks() -> u32 {
+/// How many forks this process is away from the one that loaded the library.
+pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
@@ -231,7 +232,7 @@ pub(crate) fn unregister(id: u64) {
     state().shared().clients.remove(&id);
 }
 
-/// Closes every client that is still open, for the end of a process; gives the number of messages left unacknowledged.
+/// Closes every client that is still open, for the end of a process; gives the number of batches left unacknowledged.
 pub fn close_all(timeout: Duration) -> usize {
     let clients: Vec<_> = state().shared().clients.values().filter_map(Weak::upgrade).collect();
     clients.iter().map(|client| client.close_blocking(timeout)).sum()

@@ -159,14 +159,15 @@ class Delivery:
 
     async def wait(self) -> Receipt:
         """Waits for it."""
-        return self.try_receipt() or await inbox().run(self._native.wait)
+        return self.try_receipt() or Receipt(*await inbox().run(self._native.wait))
 
     def __await__(self) -> Generator[Any, Any, Receipt]:
         return self.wait().__await__()
 
     def try_receipt(self) -> Receipt | None:
         """The receipt if it has come, None if it has not. Raises if the message failed."""
-        return self._native.try_receipt()
+        fields = self._native.try_receipt()
+        return None if fields is None else Receipt(*fields)
 
 
 class Producer(_Scope):
@@ -200,9 +201,10 @@ class Producer(_Scope):
     ) -> Receipt:
         """Sends one message and waits for its acknowledgement. Cancelled, the message may be sent all the same."""
         us = moment_us(timestamp, timestamp_us)
-        return await inbox().run(
+        fields = await inbox().run(
             lambda queue, token: self._native.send(payload, key, headers, us, id, partition, queue, token)
         )
+        return Receipt(*fields)
 
     async def enqueue(
         self,
@@ -227,7 +229,8 @@ class Producer(_Scope):
     async def send_batch(self, messages: Iterable[Data | OutgoingMessage], /) -> list[BatchReceipt]:
         """Sends many messages and waits for their acknowledgements. Plain ``bytes`` cost least."""
         batch = as_list(messages)
-        return await inbox().run(lambda queue, token: self._native.send_batch(batch, queue, token))
+        receipts = await inbox().run(lambda queue, token: self._native.send_batch(batch, queue, token))
+        return [BatchReceipt(*fields) for fields in receipts]
 
     async def flush(self) -> None:
         """Waits until everything handed over before is settled; open batches do not linger."""
