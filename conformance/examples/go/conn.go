@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -78,8 +79,9 @@ func dial(ctx context.Context, o *Options, ticket []byte) (*conn, error) {
 		if err := t.HandshakeContext(ctx); err != nil {
 			stop()
 			nc.Close()
-			if ctx.Err() != nil {
-				return nil, fail(CodeConnectFailed, err, "the TLS handshake took too long", "address", address)
+			var broken *net.OpError // of the network, unless it is an alert of the server
+			if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.As(err, &broken) && broken.Op != "remote error" {
+				return nil, fail(CodeConnectFailed, err, fmt.Sprintf("%s ended the TLS handshake: %v", address, err), "address", address)
 			}
 			return nil, fail(CodeTlsFailed, err, "the TLS handshake failed: "+err.Error(), "reason", err.Error())
 		}
