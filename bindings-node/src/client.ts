@@ -2,10 +2,17 @@
 
 import { call, type CallOptions, now, throwIfAborted } from "./calls";
 import { Consumer } from "./consumer";
-import { Admin, type ClientOptions, type ConsumerOptions, type ProducerOptions, type ServerInfo } from "./generated";
+import {
+  Admin,
+  type ClientOptions,
+  type ConsumerOptions,
+  type ProducerOptions,
+  type ServerInfo,
+  serverInfoOf,
+} from "./generated";
 import type { NativeClient, NativeConsumer, NativeProducer } from "./native";
 import { CLOSE_TIMEOUT_MS, Producer } from "./producer";
-import { camel, options as named } from "./values";
+import { options as named } from "./values";
 
 /**
  * Connects and authenticates; fails after one attempt. Later losses are repaired in the background. What the options leave open is
@@ -35,7 +42,7 @@ export class Client {
 
   async #call(operation: string, args: Record<string, unknown>, options: CallOptions = {}): Promise<unknown> {
     throwIfAborted(options);
-    return call((_, token) => this.#native.call(operation, args, token), camel, options);
+    return call((_, token) => this.#native.call(operation, named(args), token), (value) => value, options);
   }
 
   /** Asks for a sign of life; gives the time it took, in milliseconds. */
@@ -46,8 +53,8 @@ export class Client {
 
   /** What the server told at the last handshake. */
   serverInfo(): ServerInfo | null {
-    const info = camel(now(() => this.#native.serverInfo()));
-    return info as ServerInfo | null;
+    const info = now(() => this.#native.serverInfo());
+    return info === null ? null : serverInfoOf(info);
   }
 
   /** A producer to `stream/topic`. */

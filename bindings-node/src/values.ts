@@ -1,10 +1,9 @@
-/** Values on their way to the core and back: names are camelCase here and snake_case there. */
+/** Values on their way to the core: names are camelCase here and snake_case there. */
 
 import { usage } from "./failures";
 import type { Position } from "./generated";
 
 const toSnake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-const toCamel = (name: string): string => name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
 /** A position as the core reads it. */
 export function position(value: Position): unknown {
@@ -37,32 +36,25 @@ function option(name: string, value: unknown): unknown {
   }
   switch (name) {
     case "from":
+    case "position":
       return position(value as Position);
     case "partitionFrom":
       return Object.fromEntries(
         Object.entries(value as object).map(([partition, from]) => [partition, position(from as Position)]),
       );
+    case "options":
+    case "changes":
+      return options(value as object);
     default:
       return value;
   }
 }
 
-/** Options under the names the core knows. One in snake_case is passed on under a name it does not know. */
+/** Options or arguments under the names the core knows. One in snake_case is passed on under a name it does not know. */
 export function options(given: object | undefined): Record<string, unknown> {
   const named: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given ?? {})) {
     named[name.includes("_") ? `${name} (names are camelCase)` : toSnake(name)] = option(name, value);
   }
   return named;
-}
-
-/** A record or list of the core under the names of this language; integers stay bigint. */
-export function camel(value: unknown): unknown {
-  if (Array.isArray(value)) {
-    return value.map(camel);
-  }
-  if (typeof value === "object" && value !== null && !ArrayBuffer.isView(value)) {
-    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [toCamel(name), camel(inner)]));
-  }
-  return value;
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::api::Api;
 use super::protocol::{self, Protocol};
-use super::{c_header, ffi, python, rust};
+use super::{c_header, ffi, node, python, rust};
 
 /// Files by their path from the root, with their content.
 pub(super) type Generated = Vec<(PathBuf, String)>;
@@ -38,6 +38,7 @@ fn stale(root: &Path) -> Result<Generated> {
     files.extend(rust::files(&api)?);
     files.extend(ffi::files(&api)?);
     files.extend(python::files(&api)?);
+    files.extend(node::files(&api)?);
     files.extend(c_header::files(root, &protocol)?);
     files.retain(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
     Ok(files)

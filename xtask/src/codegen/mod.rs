@@ -10,6 +10,7 @@ mod c_header;
 mod ffi;
 mod files;
 mod names;
+mod node;
 mod protocol;
 mod python;
 mod rust;
