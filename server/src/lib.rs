@@ -12,5 +12,6 @@ pub mod edge;
 pub mod env;
 pub mod failure;
 pub mod metadata;
+pub mod program;
 pub mod server;
 mod shard_core;
