@@ -85,6 +85,9 @@ pub fn play(case: &Case, stage: Stage<'_>) -> Played {
         discouraged: None,
     };
     let mut verdict = play.all(case);
+    if verdict.is_ok() {
+        verdict = play.fake.objection().map_or(Ok(()), |why| Err(Trouble::Fail(why)));
+    }
     let reset = play.reset();
     if verdict.is_ok() {
         verdict = reset;

@@ -14,7 +14,7 @@ pub struct FakeSide {
     fake: Option<Fake>,
 }
 
-const ACTIONS: &str = "open, script, send, count, wait, seen, accepted, refusals, close";
+const ACTIONS: &str = "open, script, send, disconnect, count, wait, stay, seen, refusals, close";
 
 impl FakeSide {
     /// Where it listens.
@@ -22,42 +22,65 @@ impl FakeSide {
         self.fake.as_ref().map(|fake| fake.address().to_string())
     }
 
-    /// Does a step. `open` and `script` take a script; `send` does steps on every open connection.
+    /// What the client did that no client may: the fault of a client in any case, whatever the case is about.
+    pub fn objection(&self) -> Option<String> {
+        self.fake.as_ref()?.refusals().first().map(|why| format!("the client broke the protocol: {why}"))
+    }
+
+    /// Does a step. `open` and `script` take a script, `send` takes `steps` for every open connection. `wait` and `stay`
+    /// watch a `counter`: until it is `at_least` so much, or that it is `at_most` so much for `for_ms`. `seen` gives the
+    /// fields of the `index`th frame of a `message`, from 0, or from -1 for the last.
     ///
     /// # Errors
     /// As [`StepError`].
     pub fn act(&mut self, action: &str, args: &Map<String, Value>, limit: Duration) -> Result<Value, StepError> {
-        let broken = |text: String| StepError::Broken(text);
-        let given = Value::Object(args.clone());
+        let script = || Script::from_value(&Value::Object(args.clone()));
         if action == "open" {
-            let script = Script::from_value(&given)?;
-            self.fake = Some(Fake::start(script).map_err(|error| broken(error.to_string()))?);
+            let fake = Fake::start(script()?).map_err(|error| StepError::Broken(error.to_string()))?;
+            self.fake = Some(fake);
             return Ok(json!({}));
         }
-        let fake = self.fake.as_ref().ok_or_else(|| broken("`wire: open` comes first".to_owned()))?;
-        let name = args.get("counter").or(args.get("kind")).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let counter = || fake.counter(&name).ok_or_else(|| broken(format!("the server has no counter {name:?}")));
+        let fake = self.fake.as_ref().ok_or_else(|| StepError::Broken("`wire: open` comes first".to_owned()))?;
+        let text = |name: &str| args.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let number = |name: &str| args.get(name).and_then(as_u64);
+        let name = text("counter");
+        let count = || fake.counter(&name).ok_or_else(|| format!("the fake server has no counter {name:?}"));
         match action {
-            "script" => fake.set_script(Script::from_value(&given)?),
+            "script" => fake.set_script(script()?),
             "send" => fake.take_steps(&steps_from_value(args.get("steps").unwrap_or(&Value::Null))?)?,
-            "close" => self.fake = None,
-            "count" => return Ok(json!({"value": counter()?})),
-            "accepted" => return Ok(json!({"items": fake.accept_times_ms()})),
-            "refusals" => return Ok(json!({"items": fake.refusals()})),
-            "seen" => {
-                let index =
-                    args.get("index").and_then(as_u64).and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
-                return Ok(json!({"fields": fake.seen(&name, index)}));
-            }
+            "disconnect" => fake.disconnect(),
+            "count" => return Ok(json!({"value": count()?})),
+            "refusals" => return Ok(json!({"value": fake.refusals()})),
             "wait" => {
-                let least = args.get("at_least").and_then(as_u64).unwrap_or(1);
-                counter()?;
-                let came = fake.wait(limit, |fake| fake.counter(&name).is_some_and(|count| least <= count));
-                // What the case waits for is the client's to do: a case expects `timed_out` to be absent.
-                return Ok(json!({"value": counter()?, "timed_out": (!came).then_some(true)}));
+                let least = number("at_least").unwrap_or(1);
+                let most = number("at_most").unwrap_or(u64::MAX);
+                count()?;
+                let holds = |fake: &Fake| fake.counter(&name).is_some_and(|count| (least..=most).contains(&count));
+                if !fake.wait(limit, holds) {
+                    return Err(missed(&format!("{name} did not become {least}: it is {}", count()?)));
+                }
             }
-            other => return Err(broken(format!("there is no wire action {other:?}; there are: {ACTIONS}"))),
+            "stay" => {
+                let most = number("at_most").ok_or_else(|| "stay needs `at_most`".to_owned())?;
+                let time = Duration::from_millis(number("for_ms").unwrap_or(300));
+                count()?;
+                if fake.wait(time, |fake| fake.counter(&name).is_some_and(|count| most < count)) {
+                    return Err(missed(&format!("{name} did not stay at {most}: it is {}", count()?)));
+                }
+            }
+            "seen" => {
+                let index = args.get("index").and_then(Value::as_i64).unwrap_or(0);
+                let seen = fake.seen(&text("message"), index);
+                return seen.ok_or_else(|| missed(&format!("the client sent no {} {index}", text("message"))));
+            }
+            "close" => self.fake = None,
+            other => return Err(StepError::Broken(format!("there is no wire action {other:?}; there are: {ACTIONS}"))),
         }
         Ok(json!({}))
     }
+}
+
+/// The client did not do what the case waits for: that is its failure, not the runner's.
+fn missed(text: &str) -> StepError {
+    StepError::Refused(json!({ "message": text }))
 }

@@ -77,7 +77,7 @@ fn flawed_batches_are_refused() {
 #[test]
 fn the_nth_frame_of_a_kind_is_answered_as_the_script_says() {
     let script = json!({
-        "on": {"Ping": ["default", {"error": "OVERLOADED"}, {"error": {"code": 4711, "class": "quota", "flags": 3}}]},
+        "nth": {"Ping": ["default", {"error": "OVERLOADED"}, {"error": {"code": 4711, "class": "quota", "flags": 3}}]},
         "every": {"Status": {"reply": "ServerStatus", "fields": {"node_id": 9}}},
     });
     let fake = fake(&script);

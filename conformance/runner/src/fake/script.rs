@@ -1,6 +1,6 @@
 //! The script of a fake server, from JSON.
 //!
-//! `on` maps a message to a list: its nth entry is for the nth frame of that kind, over all connections. `every` maps a
+//! `nth` maps a message to a list: its nth entry is for the nth frame of that kind, over all connections. `every` maps a
 //! message to what happens to the others. An entry is one step or a list of steps; what neither names is answered by
 //! default. Steps: `default`, `ignore`, `close`, `reset`, `defer` (the request is kept), `deferred` (those kept are answered,
 //! the last first), `{delay_ms: n}`, `{raw: hex}`, `{error: NAME}`,
@@ -25,7 +25,7 @@ pub struct Script {
     pub partition_count: u32,
     /// What every partition holds at first.
     pub log: Vec<Vec<u8>>,
-    pub(super) on: BTreeMap<String, Vec<Vec<Step>>>,
+    pub(super) nth: BTreeMap<String, Vec<Vec<Step>>>,
     pub(super) every: BTreeMap<String, Vec<Step>>,
 }
 
@@ -99,7 +99,7 @@ const OVERSIZED: u32 = 0x7FFF_FFFF;
 const UNDERSIZED: u32 = 11;
 
 impl Script {
-    /// From `{welcome, partitions, log, on, every}`, all optional.
+    /// From `{welcome, partitions, log, nth, every}`, all optional.
     ///
     /// # Errors
     /// What is wrong with it, for a person.
@@ -115,11 +115,11 @@ impl Script {
                     script.partition_count = count.ok_or("partitions is a number")?;
                 }
                 "log" => script.log = batches_from_value(value).map_err(|error| error.to_string())?,
-                "on" => {
+                "nth" => {
                     for (kind, list) in by_message(value)? {
-                        let entries = list.as_array().ok_or_else(|| format!("on {kind} is a list"))?;
+                        let entries = list.as_array().ok_or_else(|| format!("nth {kind} is a list"))?;
                         let steps = entries.iter().map(steps_from_value).collect::<Result<_, _>>()?;
-                        script.on.insert(kind.clone(), steps);
+                        script.nth.insert(kind.clone(), steps);
                     }
                 }
                 "every" => {
@@ -135,7 +135,7 @@ impl Script {
 }
 
 fn by_message(value: &Value) -> Result<&Map<String, Value>, String> {
-    let map = value.as_object().ok_or("on and every are maps by message")?;
+    let map = value.as_object().ok_or("nth and every are maps by message")?;
     match map.keys().find(|name| schema().message(name).is_none() && !name.starts_with("kind_")) {
         Some(unknown) => Err(format!("no message {unknown}")),
         None => Ok(map),

@@ -151,7 +151,7 @@ impl State {
         let index = *count;
         *count += 1;
         let script = &self.script;
-        let steps = script.on.get(name).and_then(|list| list.get(index)).or_else(|| script.every.get(name));
+        let steps = script.nth.get(name).and_then(|list| list.get(index)).or_else(|| script.every.get(name));
         steps.cloned().unwrap_or_else(|| vec![Step::Default])
     }
 }
