@@ -134,6 +134,8 @@ export function nativeMessage(message: OutgoingMessage | Uint8Array | string): N
 
 /** Payloads smaller than this are copied when they are read, so that one that is kept does not keep its batch. */
 const COPY_BELOW_BYTES = 4096;
+/** Payloads read one after the other are copied this much at a time: it is what one that is kept keeps. */
+const CHUNK_BYTES = 32 * 1024;
 
 const ENTRY_BYTES = 40;
 const NULL_PAYLOAD = 1;
@@ -149,6 +151,10 @@ export class Batch {
   readonly #base: bigint;
   readonly #table: DataView;
   readonly #body: Buffer;
+  /** A copied part of the body, where it begins there, and the message whose payload is expected to be read next. */
+  #chunk: Buffer | undefined;
+  #chunkStart = 0;
+  #nextIndex = 0;
 
   constructor(native: NativeBatch) {
     this.#native = native;
@@ -186,9 +192,29 @@ export class Batch {
     }
     const start = table.getUint32(at, true);
     const length = table.getUint32(at + 4, true);
-    return length < COPY_BELOW_BYTES
-      ? this.#copy(start, length)
-      : this.#body.subarray(start, start + length);
+    if (length >= COPY_BELOW_BYTES) {
+      return this.#body.subarray(start, start + length);
+    }
+    if (index !== this.#nextIndex) {
+      this.#nextIndex = index + 1;
+      return this.#copy(start, length);
+    }
+    this.#nextIndex = index + 1;
+    return this.#copyAhead(start, length);
+  }
+
+  #copyAhead(start: number, length: number): Uint8Array {
+    const chunk = this.#chunk;
+    const from = start - this.#chunkStart;
+    if (chunk === undefined || from < 0 || from + length > chunk.length) {
+      const size = Math.min(Math.max(CHUNK_BYTES, length), this.#body.length - start);
+      const fresh = Buffer.allocUnsafeSlow(size);
+      this.#body.copy(fresh, 0, start, start + size);
+      this.#chunk = fresh;
+      this.#chunkStart = start;
+      return fresh.subarray(0, length);
+    }
+    return chunk.subarray(from, from + length);
   }
 
   #copy(start: number, length: number): Uint8Array {

@@ -313,7 +313,21 @@ function listOf(messages: Iterable<Sendable>): Sendable[] {
 /** How long `close` waits unless told otherwise. */
 export const CLOSE_TIMEOUT_MS = 5000;
 
-/** Payloads one after the other, with their lengths. */
+/** Memory that payloads are packed in before they are copied into the core: fresh memory costs more than the copy. */
+let scratch = Buffer.alloc(0);
+const MAX_SCRATCH_BYTES = 4 * 1024 * 1024;
+
+function packingBuffer(bytes: number): Buffer {
+  if (bytes > MAX_SCRATCH_BYTES) {
+    return Buffer.allocUnsafeSlow(bytes);
+  }
+  if (scratch.length < bytes) {
+    scratch = Buffer.allocUnsafeSlow(Math.min(MAX_SCRATCH_BYTES, Math.max(bytes, 2 * scratch.length)));
+  }
+  return scratch;
+}
+
+/** Payloads one after the other, with their lengths: to be copied before anything else is packed. */
 function pack(list: (Uint8Array | string)[]): [Uint8Array, Uint32Array] {
   const lengths = new Uint32Array(list.length);
   let total = 0;
@@ -321,7 +335,7 @@ function pack(list: (Uint8Array | string)[]): [Uint8Array, Uint32Array] {
     const item = list[index] as Uint8Array | string;
     total += lengths[index] = typeof item === "string" ? Buffer.byteLength(item) : item.length;
   }
-  const packed = Buffer.allocUnsafeSlow(total);
+  const packed = packingBuffer(total);
   let at = 0;
   for (let index = 0; index < list.length; index++) {
     const item = list[index] as Uint8Array | string;
@@ -332,6 +346,5 @@ function pack(list: (Uint8Array | string)[]): [Uint8Array, Uint32Array] {
     }
     at += lengths[index] as number;
   }
-  return [packed, lengths];
+  return [packed.subarray(0, total), lengths];
 }
-
