@@ -4,7 +4,27 @@ export type { CallOptions } from "./calls";
 export { Client, connect } from "./client";
 export { Consumer, type ReceiveBatchOptions } from "./consumer";
 export { AbortError } from "./failures";
-export * from "./generated";
+export {
+  Admin,
+  LevadaAuthError,
+  LevadaCancelledError,
+  LevadaClosedError,
+  LevadaConflictError,
+  LevadaConnectionError,
+  LevadaCorruptError,
+  LevadaError,
+  LevadaFencedError,
+  LevadaForkedError,
+  LevadaInternalError,
+  LevadaNotFoundError,
+  LevadaProtocolError,
+  LevadaQuotaError,
+  LevadaTimeoutError,
+  LevadaUnavailableError,
+  LevadaUnsupportedError,
+  LevadaUsageError,
+} from "./generated";
+export type * from "./generated";
 export { onLog, type LogRecord } from "./logs";
 export { Message, Messages, type Header, type Headers, type HeaderValue, type OutgoingMessage } from "./message";
 export { Delivery, Producer, type Sendable } from "./producer";

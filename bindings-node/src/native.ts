@@ -7,6 +7,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
+import { PLATFORMS, platform } from "./platforms";
+
 export interface NativeOperation {
   cancel(): void;
 }
@@ -92,37 +94,6 @@ export interface NativeModule {
   stats(): unknown;
   Queue: new (wake: () => void) => NativeQueue;
   Logs: new (level: string, wake: () => void) => NativeLogs;
-}
-
-/** Platforms that packages exist for, by what Node says about itself. */
-const PLATFORMS: Readonly<Record<string, string>> = {
-  "linux x64 glibc": "linux-x64-gnu",
-  "linux arm64 glibc": "linux-arm64-gnu",
-  "linux x64 musl": "linux-x64-musl",
-  "linux arm64 musl": "linux-arm64-musl",
-  "darwin x64": "darwin-x64",
-  "darwin arm64": "darwin-arm64",
-  "win32 x64": "win32-x64-msvc",
-  "win32 arm64": "win32-arm64-msvc",
-};
-
-function libc(): string {
-  // The types of older versions of Node lack this.
-  const report: NodeJS.ProcessReport & { excludeNetwork?: boolean | undefined } = process.report;
-  const network = report.excludeNetwork;
-  // Without this, the report looks up the names of all peers.
-  report.excludeNetwork = true;
-  try {
-    const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
-    return header?.glibcVersionRuntime ? "glibc" : "musl";
-  } finally {
-    report.excludeNetwork = network;
-  }
-}
-
-function platform(): string {
-  const { platform: system, arch } = process;
-  return system === "linux" ? `${system} ${arch} ${libc()}` : `${system} ${arch}`;
 }
 
 const manifest = require("../package.json") as { name: string; version: string };
