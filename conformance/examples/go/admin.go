@@ -114,6 +114,9 @@ func (c *Client) CreateTopic(ctx context.Context, topic string, options *TopicOp
 	}
 	var reply wire.TopicCreated
 	stream, name, _, err := splitTopic(topic, false)
+	if err == nil && (options.PartitionCount < 1 || options.PartitionCount > wire.MaxPartitions) {
+		err = usage("partition_count", "partition_count must be 1 to %d", wire.MaxPartitions)
+	}
 	if err == nil {
 		err = c.do(ctx, &wire.CreateTopic{Stream: stream, Topic: name, Options: wire.TopicOptions{
 			PartitionCount: options.PartitionCount, Durability: options.Durability, Compression: options.Compression,

@@ -254,12 +254,12 @@ func checksumOf(frame []byte) []byte {
 
 func TestPositionsAreReadAsTheyAreWritten(t *testing.T) {
 	for _, p := range []Position{Earliest(), Latest(), Offset(5), Last(3), Timestamp(-1), Offset(1<<64 - 1)} {
-		if back, err := ParsePosition(p.String()); err != nil || back != p {
+		if back, err := ParsePosition("from", p.String()); err != nil || back != p {
 			t.Error(p, back, err)
 		}
 	}
 	for _, text := range []string{"", "earliest(1)", "offset", "offset(", "offset(-1)", "offset(1", "middle", "last()"} {
-		if p, err := ParsePosition(text); !errors.Is(err, CodeClientUsage) {
+		if p, err := ParsePosition("from", text); !errors.Is(err, CodeClientUsage) {
 			t.Error(text, p, err)
 		}
 	}

@@ -133,7 +133,10 @@ func (c *Client) Consumer(ctx context.Context, topic string, options *ConsumerOp
 	if options == nil {
 		options = DefaultConsumerOptions()
 	}
-	if options.PrefetchBytes < 1 || options.OnCorrupt > CorruptSkip || options.OnTruncated > TruncatedRewind || options.OnOutOfRange > OutOfRangeLatest {
+	if options.PrefetchBytes < 1 {
+		return nil, usage("prefetch_bytes", "prefetch_bytes must be at least 1")
+	}
+	if options.OnCorrupt > CorruptSkip || options.OnTruncated > TruncatedRewind || options.OnOutOfRange > OutOfRangeLatest {
 		return nil, usage("options", "an option of the consumer is out of range")
 	}
 	stream, name, single, err := splitTopic(topic, true)
@@ -565,7 +568,7 @@ func (k *Consumer) reader(partition uint32) (*reader, *Error) {
 			return r, nil
 		}
 	}
-	return nil, usage("partition", "this consumer does not read partition %d", partition)
+	return nil, fail(CodePartitionNotFound, nil, fmt.Sprintf("this consumer does not read partition %d", partition), "partition", fmt.Sprint(partition))
 }
 
 // Receive gives the next message, or io.EOF at the end that UntilEnd asks for. Given up, it loses nothing. The message's bytes

@@ -56,6 +56,7 @@ type lane struct {
 	epoch      uint32
 	next       uint64  // sequence of the next batch to be numbered
 	hold       bool    // wait for every answer, then go on with the first of the queue
+	probe      bool    // after that, send one batch at a time until one is acknowledged
 	vacant     *uint64 // a batch with this sequence was refused for good: those after it take its place
 	drain      bool    // a batch of unknown outcome was given up: learn what became of the others, then take a new epoch
 	newEpoch   bool
@@ -156,8 +157,8 @@ func (l *lane) step() (wait time.Duration, again bool) {
 	l.mu.Lock()
 	now := time.Now()
 	wait = l.expire(now)
-	if l.inFlight == 0 {
-		l.hold = false
+	if l.inFlight == 0 && l.hold {
+		l.hold, l.probe = false, true
 		l.fillVacancy()
 	}
 	if pause := l.retryAt.Sub(now); pause > 0 {
@@ -282,6 +283,9 @@ func (l *lane) pick(now time.Time) (*batch, time.Duration) {
 }
 
 func (l *lane) full() bool {
+	if l.probe {
+		return l.inFlight > 0
+	}
 	most := l.p.options.MaxInFlight
 	if l.conn != nil {
 		most = min(most, uint64(l.conn.welcome.MaxInFlight))
@@ -393,6 +397,10 @@ func (l *lane) blocked(ctx context.Context, e *Error) bool {
 func (l *lane) send(ctx context.Context, conn *conn, b *batch) (again bool) {
 	codec := l.codec()
 	l.mu.Lock()
+	if l.p.failure.Load() != nil {
+		l.mu.Unlock()
+		return true
+	}
 	if l.hold || b.settled || b.inFlight {
 		waiting := l.hold && l.inFlight > 0
 		l.mu.Unlock()
@@ -467,7 +475,7 @@ func (l *lane) answered(conn *conn, b *batch, f *wire.Frame, e *Error) {
 		return // it was given up meanwhile
 	}
 	if e == nil {
-		l.wait.next = 0
+		l.wait.next, l.probe = 0, false
 		base := ack.BaseOffset
 		l.settle(b, &BatchReceipt{
 			Partition: l.partition, BaseOffset: &base, MessageCount: b.count, AppendTimeUS: ack.AppendTimeUS, Durability: ack.Durability,
@@ -484,6 +492,8 @@ func (l *lane) refused(b *batch, e *Error) {
 	case CodeDuplicateUnknownOffset:
 		l.settle(b, &BatchReceipt{Partition: l.partition, MessageCount: b.count, Durability: l.p.options.Durability, Duplicate: true}, nil)
 	case CodeFenced:
+		l.p.failure.CompareAndSwap(nil, e)
+		l.settle(b, nil, e)
 		go l.p.fence(e)
 	case CodeSequenceGap, CodeUnknownProducer, CodeLogTruncated:
 		l.hold = true
@@ -492,7 +502,10 @@ func (l *lane) refused(b *batch, e *Error) {
 		}
 		// With another before it that is not there yet, that one is what is missing: a partition knows a producer from its first batch on.
 		// With none, the server has lost what it acknowledged, or has forgotten the producer.
-		if len(l.queue) > 0 && l.queue[0] == b && !l.drain && l.vacant == nil || l.drain && e.Code != CodeSequenceGap {
+		first := len(l.queue) > 0 && l.queue[0] == b && l.vacant == nil && !l.drain
+		if expected, ok := e.number("expected"); first && e.Code == CodeSequenceGap && (!ok || expected >= b.sequence) {
+			l.retryAt = time.Now().Add(l.wait.step(e)) // it misses nothing: ask again
+		} else if first || l.drain && e.Code != CodeSequenceGap {
 			l.newEpoch, l.forgotten = true, e
 		}
 	case CodeTopicNotFound:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,14 +67,15 @@ func (o *Options) check() (*Options, error) {
 		name  string
 		value time.Duration
 	}{
-		{"connect_timeout", c.ConnectTimeout}, {"request_timeout", c.RequestTimeout}, {"backoff_floor", c.BackoffFloor}, {"backoff_ceiling", c.BackoffCeiling},
+		{"connect_timeout_ms", c.ConnectTimeout}, {"request_timeout_ms", c.RequestTimeout},
+		{"backoff_floor_ms", c.BackoffFloor}, {"backoff_ceiling_ms", c.BackoffCeiling},
 	} {
 		if limit.value < time.Millisecond {
-			return nil, usage(limit.name, "%s must be at least 1 ms", limit.name)
+			return nil, usage(limit.name, "%s must be at least 1", limit.name)
 		}
 	}
 	if c.BackoffCeiling < c.BackoffFloor {
-		return nil, usage("backoff_ceiling", "the longest back-off is shorter than the first")
+		return nil, usage("backoff_ceiling_ms", "the longest back-off is shorter than the first")
 	}
 	ways := 0
 	for _, given := range []bool{c.User != "", c.Token != "", c.TokenFile != "", c.Anonymous} {
@@ -107,6 +109,9 @@ func (o *Options) parseServer() error {
 	name, port, err := net.SplitHostPort(host)
 	if err != nil { // no port, or brackets that do not fit
 		name, port, err = net.SplitHostPort(net.JoinHostPort(strings.Trim(host, "[]"), DefaultPort))
+	}
+	if number, failed := strconv.ParseUint(port, 10, 16); failed != nil || number == 0 {
+		return usage("server", "%q has no port from 1 to 65535", o.Server)
 	}
 	if err != nil || name == "" || strings.ContainsAny(name, "/@ ") {
 		return usage("server", "%q is no address of a server", o.Server)

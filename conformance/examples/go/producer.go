@@ -14,11 +14,13 @@ import (
 // Compression is the codec of a producer's batches.
 type Compression uint8
 
-// The codecs this client writes. CompressionTopic is the topic's own; where this client lacks it, batches are not compressed.
+// The codecs. CompressionTopic is the topic's own; where this client lacks it, batches are not compressed. CompressionZstd is refused:
+// this client does not have it.
 const (
 	CompressionTopic Compression = iota
 	CompressionNone
 	CompressionLz4
+	CompressionZstd
 )
 
 // ProducerOptions tell how a producer batches, numbers and waits. Begin with DefaultProducerOptions.
@@ -32,6 +34,8 @@ type ProducerOptions struct {
 	// MaxInFlight is how many batches of a partition may be unacknowledged; the server may allow fewer, and without Idempotent it is 1.
 	MaxInFlight uint64
 	Compression Compression
+	// CompressionLevel is a level of zstd, and an error with another codec.
+	CompressionLevel *uint32
 	// Idempotent numbers batches, so that a retry never duplicates.
 	Idempotent bool
 	// Durability is the least an acknowledgement must mean; the topic's own is the floor.
@@ -57,15 +61,19 @@ func (o *ProducerOptions) check() error {
 	case o.BatchMessages < 1 || o.BatchMessages > wire.MaxMessagesPerBatch:
 		return usage("batch_messages", "batch_messages must be 1 to %d", wire.MaxMessagesPerBatch)
 	case o.Linger < 0:
-		return usage("linger", "linger is negative")
+		return usage("linger_ms", "linger_ms is negative")
 	case o.MaxInFlight < 1 || o.MaxInFlight > wire.MaxInFlight:
 		return usage("max_in_flight", "max_in_flight must be 1 to %d", wire.MaxInFlight)
-	case o.Compression > CompressionLz4:
+	case o.CompressionLevel != nil && (o.Compression != CompressionZstd || *o.CompressionLevel < 1 || *o.CompressionLevel > 19):
+		return usage("compression_level", "compression_level is 1 to 19, with zstd only")
+	case o.Compression == CompressionZstd:
+		return fail(CodeUnsupported, nil, "this client does not have zstd", "what", "zstd")
+	case o.Compression > CompressionZstd:
 		return usage("compression", "there is no such codec")
 	case o.Durability > Quorum:
 		return usage("durability", "there is no such durability")
 	case o.DeliveryTimeout < time.Millisecond:
-		return usage("delivery_timeout", "delivery_timeout must be at least 1 ms")
+		return usage("delivery_timeout_ms", "delivery_timeout_ms must be at least 1 ms")
 	case o.MaxBufferedBytes < 1:
 		return usage("max_buffered_bytes", "max_buffered_bytes must be at least 1")
 	}
@@ -290,10 +298,9 @@ func (p *Producer) check(m *Message, now time.Time) (pending, error) {
 	} else if err != nil {
 		return c, usage("headers", "%v", err)
 	}
-	if m.Time.IsZero() {
-		c.record.TimestampUS = now.UnixMicro()
-	} else {
-		c.record.TimestampUS = m.Time.UnixMicro()
+	c.record.TimestampUS = now.UnixMicro()
+	if m.TimestampUS != nil {
+		c.record.TimestampUS = *m.TimestampUS
 	}
 	c.record.Payload, c.record.Key = clone(m.Payload), clone(m.Key)
 	if m.ID != nil {

@@ -43,8 +43,8 @@ type Message struct {
 	Key     []byte
 	// Headers are named values of type string, []byte, bool, int64, uint64 or float64; names are unique.
 	Headers []Header
-	// Time is when it happened; zero is the time it is handed over.
-	Time time.Time
+	// TimestampUS is when it happened, in microseconds since the Unix epoch; nil is the time it is handed over.
+	TimestampUS *int64
 	// ID is an identity of the application's own.
 	ID *[16]byte
 	// Partition is where it must go; nil leaves it to the key, or to the producer if there is none.
@@ -121,13 +121,13 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s(%d)", p.p.Kind, p.p.Value)
 }
 
-// ParsePosition reads "earliest", "latest", "offset(5)", "timestamp(1700000000000000)" and "last(3)".
-func ParsePosition(text string) (Position, error) {
+// ParsePosition reads "earliest", "latest", "offset(5)", "timestamp(1700000000000000)" and "last(3)". Its error names the argument.
+func ParsePosition(argument, text string) (Position, error) {
 	name, inner, hasValue := strings.Cut(text, "(")
 	kind, ok := wire.ParsePositionKind(name)
 	plain := kind == wire.PositionKindEarliest || kind == wire.PositionKindLatest
 	if !ok || plain == hasValue || hasValue && !strings.HasSuffix(inner, ")") {
-		return Position{}, usage("position", "%q is no position", text)
+		return Position{}, usage(argument, "%q is no position", text)
 	}
 	p := wire.Position{Kind: kind}
 	var err error
@@ -139,7 +139,7 @@ func ParsePosition(text string) (Position, error) {
 		p.Value, err = strconv.ParseUint(value, 10, 64)
 	}
 	if err != nil {
-		return Position{}, usage("position", "%q is no position", text)
+		return Position{}, usage(argument, "%q is no position", text)
 	}
 	return Position{p}, nil
 }
@@ -148,7 +148,7 @@ func ParsePosition(text string) (Position, error) {
 func splitTopic(text string, partitionAllowed bool) (stream, topic string, partition *uint32, err error) {
 	stream, topic, ok := strings.Cut(text, "/")
 	if !ok {
-		return "", "", nil, usage("topic", "%q is not of the form stream/topic", text)
+		return "", "", nil, fail(CodeInvalidName, nil, fmt.Sprintf("%.300q is not of the form stream/topic", text), "name", text)
 	}
 	if name, number, has := strings.Cut(topic, ":"); has && partitionAllowed {
 		n, err := strconv.ParseUint(number, 10, 32)

@@ -276,9 +276,12 @@ func (a *adapter) openProducer(ctx context.Context, c command, client *levada.Cl
 		o.Compression = levada.CompressionNone
 	case "lz4":
 		o.Compression = levada.CompressionLz4
+	case "zstd":
+		o.Compression = levada.CompressionZstd
 	default:
-		return nil, unsupported(codec)
+		return nil, fault("no codec " + codec)
 	}
+	o.CompressionLevel = in.optionalUint32("compression_level")
 	if err := in.done(); err != nil {
 		return nil, err
 	}
@@ -378,7 +381,7 @@ func (a *adapter) openConsumer(ctx context.Context, c command, client *levada.Cl
 			if err != nil {
 				return nil, fault(err.Error())
 			}
-			position, err := levada.ParsePosition(text)
+			position, err := levada.ParsePosition("partition_from", text)
 			if err != nil {
 				return nil, err
 			}

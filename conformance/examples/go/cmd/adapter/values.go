@@ -153,7 +153,7 @@ func (r *reader) optionalDuration(name string) *time.Duration {
 func (r *reader) position(name string, into *levada.Position) {
 	var text string
 	if r.get(name, &text) {
-		p, err := levada.ParsePosition(text)
+		p, err := levada.ParsePosition(name, text)
 		if err != nil {
 			r.err = err
 			return
@@ -288,7 +288,7 @@ func (in *messageIn) message(n uint64) (*levada.Message, error) {
 		if err != nil {
 			return nil, fault(err.Error())
 		}
-		m.Time = time.UnixMicro(us)
+		m.TimestampUS = &us
 	}
 	for _, h := range in.Headers {
 		value, err := headerIn(h.Type, h.Value, n)
