@@ -17,6 +17,8 @@ cargo xtask COMMAND
   tidy            the rules of this code base that a program can check
   codegen         write the generated code and pages from messages.toml, errors.toml and sdk-rust/api.toml
   codegen --check fail if they are stale
+  results REPORT [--check]
+                  keep what a report of full conformance runs came to, for the matrix of README.md; or compare with it
   recovery [--partitions N] [--mib N] [--kills N]
                   fill that many partitions with that many MiB each, kill -9 the server under load, and tell how soon
                   it is ready again and whether all is there (default: 1 partition, 1024 MiB, 3 kills)
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["codegen"] => codegen::run(&tree::root(), false),
         ["codegen", "--check"] => codegen::run(&tree::root(), true),
+        ["results", report] => codegen::keep_results(&tree::root(), report.as_ref(), false),
+        ["results", report, "--check"] => codegen::keep_results(&tree::root(), report.as_ref(), true),
         ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");

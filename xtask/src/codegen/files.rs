@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::api::Api;
 use super::protocol::{self, Protocol};
-use super::{c_header, ffi, node, python, rust};
+use super::{c_header, ffi, kotlin, node, parity, python, reference, rust};
 
 /// Files by their path from the root, with their content.
 pub(super) type Generated = Vec<(PathBuf, String)>;
@@ -39,6 +39,9 @@ fn stale(root: &Path) -> Result<Generated> {
     files.extend(ffi::files(&api)?);
     files.extend(python::files(&api)?);
     files.extend(node::files(&api)?);
+    files.extend(kotlin::files(&api)?);
+    files.extend(reference::files(&api)?);
+    files.extend(parity::files(root, &api)?);
     files.extend(c_header::files(root, &protocol)?);
     files.retain(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
     Ok(files)

@@ -9,10 +9,14 @@ mod api;
 mod c_header;
 mod ffi;
 mod files;
+mod kotlin;
 mod names;
 mod node;
+mod parity;
 mod protocol;
 mod python;
+mod reference;
 mod rust;
 
 pub(crate) use files::run;
+pub(crate) use parity::keep as keep_results;
