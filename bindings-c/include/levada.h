@@ -1671,6 +1671,7 @@ int32_t levada_log_subscribe(const char *level,
 
 
 /* What structs start from. */
+#ifndef LEVADA_INIT_
 #if defined(__cplusplus)
 template <class Type> inline Type levada_init_() {
   Type value = Type();
@@ -1685,3 +1686,4 @@ template <class Type> inline Type levada_init_() {
 #define LEVADA_MESSAGE_VIEW_INIT LEVADA_INIT_(levada_message_view_t)
 #define LEVADA_HEADER_INIT LEVADA_INIT_(levada_header_t)
 #define LEVADA_RECEIPT_INIT LEVADA_INIT_(levada_receipt_t)
+#endif
