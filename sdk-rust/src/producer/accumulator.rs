@@ -32,6 +32,7 @@ pub(crate) struct Sizes {
     pub(crate) batch_bytes: usize,
     pub(crate) batch_messages: usize,
     pub(crate) max_batch_bytes: usize,
+    pub(crate) max_payload_bytes: usize,
     pub(crate) max_buffered_bytes: usize,
     pub(crate) linger_ms: u64,
     pub(crate) delivery_timeout_ms: u64,
@@ -435,6 +436,10 @@ impl State {
             Phase::Closing => return Err(Refusal::Failed(Error::closed("producer"))),
             Phase::Stopped(error) => return Err(Refusal::Failed(error.clone())),
         }
+        let payload_bytes = message.payload.map_or(0, <[u8]>::len);
+        if sizes.max_payload_bytes < payload_bytes {
+            return Err(Refusal::Failed(payload_too_large(payload_bytes, sizes.max_payload_bytes)));
+        }
         let charge = charge_bytes(message);
         if self.buffered_bytes != 0 && sizes.max_buffered_bytes < self.buffered_bytes + charge {
             return Err(Refusal::Full);
@@ -577,6 +582,12 @@ impl State {
 pub(crate) fn charge_bytes(message: &MessageRef<'_>) -> usize {
     let headers: usize = message.headers.iter().map(|header| header.name.len() + 16).sum();
     MESSAGE_OVERHEAD_BYTES + message.payload.map_or(0, <[u8]>::len) + message.key.map_or(0, <[u8]>::len) + headers
+}
+
+fn payload_too_large(size: usize, limit: usize) -> Error {
+    Error::new(ErrorCode::TooLarge, format!("a payload of {size} bytes is over the limit of {limit}"))
+        .with_detail("limit", limit)
+        .with_detail("size", size)
 }
 
 fn push_error(error: &PushError) -> Error {

@@ -65,14 +65,17 @@ impl Producer {
         }
         let description = Admin::new(client.clone()).describe_topic(topic).await?;
         let welcome = client.welcome();
-        let (max_batch_bytes, max_in_flight) = welcome.map_or((options.batch_bytes, 1), |welcome| {
-            (welcome.max_batch_bytes as usize, usize::from(welcome.max_in_flight))
-        });
+        let (max_batch_bytes, max_payload_bytes, max_in_flight) =
+            welcome.map_or((options.batch_bytes, options.batch_bytes, 1), |welcome| {
+                let (batch, payload) = (welcome.max_batch_bytes as usize, welcome.max_payload_bytes as usize);
+                (batch, payload, usize::from(welcome.max_in_flight))
+            });
         let sizes = Sizes {
             partition_count: description.topic.options.partition_count.max(1),
             batch_bytes: options.batch_bytes,
             batch_messages: options.batch_messages,
             max_batch_bytes,
+            max_payload_bytes,
             max_buffered_bytes: options.max_buffered_bytes,
             linger_ms: as_ms(options.linger),
             delivery_timeout_ms: as_ms(options.delivery_timeout),
