@@ -2,6 +2,7 @@
 
 mod codegen;
 mod live;
+mod node;
 mod quickstart;
 mod recovery;
 mod test;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart
+  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart, node
   tidy            the rules of this code base that a program can check
   codegen         write the generated code and pages from messages.toml, errors.toml and sdk-rust/api.toml
   codegen --check fail if they are stale

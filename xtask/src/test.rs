@@ -27,8 +27,15 @@ impl Count {
 type Phase = (&'static str, fn() -> anyhow::Result<Count>);
 
 /// In order of what fails fastest.
-const PHASES: &[Phase] =
-    &[("fmt", fmt), ("tidy", tidy), ("clippy", clippy), ("rust", rust), ("docs", docs), ("quickstart", quickstart)];
+const PHASES: &[Phase] = &[
+    ("fmt", fmt),
+    ("tidy", tidy),
+    ("clippy", clippy),
+    ("rust", rust),
+    ("docs", docs),
+    ("quickstart", quickstart),
+    ("node", node),
+];
 
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
 pub(crate) fn run(wanted: &[&str]) -> anyhow::Result<()> {
@@ -112,6 +119,19 @@ fn docs() -> anyhow::Result<Count> {
 fn quickstart() -> anyhow::Result<Count> {
     let (passed, failed) = crate::quickstart::check(&release_binaries()?)?;
     Ok(Count { passed, failed })
+}
+
+fn node() -> anyhow::Result<Count> {
+    let (passed, failed) = crate::node::build_and_test(&ci_server()?)?;
+    Ok(Count { passed, failed })
+}
+
+/// Builds the server in the profile of what crosses a language, and tells where it is.
+fn ci_server() -> anyhow::Result<PathBuf> {
+    if !cargo(&["build", "--profile", "ci", "--locked", "-p", "levada-server"]).status()?.success() {
+        bail!("the server does not build");
+    }
+    Ok(target().join("ci").join("levada-server"))
 }
 
 /// Builds the server, the command line and the examples as users run them, and tells where they are.
