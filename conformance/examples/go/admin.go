@@ -9,15 +9,15 @@ import (
 
 // TopicOptions is what a topic is created with. Begin with DefaultTopicOptions.
 type TopicOptions struct {
-	PartitionCount uint32
-	Durability     Durability
-	Compression    TopicCompression
+	PartitionCount uint32           `option:"partition_count"`
+	Durability     Durability       `option:"durability"`
+	Compression    TopicCompression `option:"compression"`
 	// RetentionBytes is what is kept of each partition; nil keeps all.
-	RetentionBytes *uint64
+	RetentionBytes *uint64 `option:"retention_bytes"`
 	// RetentionAge is how long messages are kept; nil is for ever.
-	RetentionAge *time.Duration
+	RetentionAge *time.Duration `option:"retention_age_ms"`
 	// SegmentBytes is the size at which a segment is sealed; nil is the server's default.
-	SegmentBytes *uint64
+	SegmentBytes *uint64 `option:"segment_bytes"`
 }
 
 // DefaultTopicOptions is one partition of durability disk that keeps everything.
@@ -27,12 +27,12 @@ func DefaultTopicOptions() *TopicOptions {
 
 // TopicChanges is what to change of a topic; what is nil stays. Zero makes a retention unlimited, or a size the default.
 type TopicChanges struct {
-	PartitionCount *uint32
-	Durability     *Durability
-	Compression    *TopicCompression
-	RetentionBytes *uint64
-	RetentionAge   *time.Duration
-	SegmentBytes   *uint64
+	PartitionCount *uint32           `option:"partition_count"`
+	Durability     *Durability       `option:"durability"`
+	Compression    *TopicCompression `option:"compression"`
+	RetentionBytes *uint64           `option:"retention_bytes"`
+	RetentionAge   *time.Duration    `option:"retention_age_ms"`
+	SegmentBytes   *uint64           `option:"segment_bytes"`
 }
 
 func microseconds(d *time.Duration) *uint64 {

@@ -264,3 +264,30 @@ func TestPositionsAreReadAsTheyAreWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestOptionsAreSetByTheNamesTheyHaveInEveryLanguage(t *testing.T) {
+	o := DefaultConsumerOptions()
+	for name, value := range map[string]any{
+		"from": "last(3)", "until_end": true, "prefetch_bytes": "4096", "partitions": []any{0, "2"}, "on_corrupt": "skip",
+		"partition_from": map[string]any{"2": "earliest"},
+	} {
+		if err := o.Set(name, value); err != nil {
+			t.Error(name, err)
+		}
+	}
+	if o.From != Last(3) || !o.UntilEnd || o.PrefetchBytes != 4096 || len(o.Partitions) != 2 || o.Partitions[1] != 2 || o.OnCorrupt != CorruptSkip || o.PartitionFrom[2] != Earliest() {
+		t.Errorf("%+v", o)
+	}
+	p := DefaultProducerOptions()
+	if err := p.Set("linger_ms", 5); err != nil || p.Linger != 5*time.Millisecond {
+		t.Error(err, p.Linger)
+	}
+	for name, value := range map[string]any{"colour": "blue", "linger_ms": "soon", "durability": "paper", "batch_bytes": -1, "": 1} {
+		var e *Error
+		if err := p.Set(name, value); !errors.As(err, &e) || e.Code != CodeClientUsage {
+			t.Error(name, err)
+		} else if argument, _ := e.Detail("argument"); argument != name {
+			t.Error(argument)
+		}
+	}
+}

@@ -44,17 +44,17 @@ const (
 // ConsumerOptions tell what a consumer reads. Begin with DefaultConsumerOptions.
 type ConsumerOptions struct {
 	// Partitions are those to read; nil is all there are when the consumer is made.
-	Partitions []uint32
+	Partitions []uint32 `option:"partitions"`
 	// From is where to start; PartitionFrom is where to start in single partitions.
-	From          Position
-	PartitionFrom map[uint32]Position
+	From          Position            `option:"from"`
+	PartitionFrom map[uint32]Position `option:"partition_from"`
 	// UntilEnd stops at the end of each partition as it was when the consumer subscribed.
-	UntilEnd bool
+	UntilEnd bool `option:"until_end"`
 	// PrefetchBytes are kept ready, for all partitions together; one batch per partition may come on top.
-	PrefetchBytes uint64
-	OnCorrupt     OnCorrupt
-	OnTruncated   OnTruncated
-	OnOutOfRange  OnOutOfRange
+	PrefetchBytes uint64       `option:"prefetch_bytes"`
+	OnCorrupt     OnCorrupt    `option:"on_corrupt"`
+	OnTruncated   OnTruncated  `option:"on_truncated"`
+	OnOutOfRange  OnOutOfRange `option:"on_out_of_range"`
 }
 
 // DefaultConsumerOptions follow every partition from its end.

@@ -22,29 +22,29 @@ const DefaultPort = "7420"
 // Options tell how to connect. Begin with DefaultOptions: a zero duration is refused, not replaced.
 type Options struct {
 	// Server is host, host:port, levada://host:port, or levada+tls://host:port for TLS.
-	Server string
+	Server string `option:"server"`
 	// Exactly one way to prove who the client is: User with Password, Token, TokenFile, or Anonymous for servers that want none.
-	User     string
-	Password string
-	Token    string
+	User     string `option:"user"`
+	Password string `option:"password"`
+	Token    string `option:"token"`
 	// TokenFile holds a token. It is read at every connection, so that it may be replaced.
-	TokenFile string
-	Anonymous bool
+	TokenFile string `option:"token_file"`
+	Anonymous bool   `option:"anonymous"`
 	// TLSCAFile holds authorities to trust, in PEM, instead of the system's.
-	TLSCAFile string
+	TLSCAFile string `option:"tls_ca_file"`
 	// TLSServerName is the name to verify where it is not the host of Server.
-	TLSServerName string
+	TLSServerName string `option:"tls_server_name"`
 	// TLSDangerouslyAcceptAnyCertificate lets whoever is on the path read and change everything.
-	TLSDangerouslyAcceptAnyCertificate bool
+	TLSDangerouslyAcceptAnyCertificate bool `option:"tls_dangerously_accept_any_certificate"`
 	// ConnectTimeout is for one attempt, authentication included.
-	ConnectTimeout time.Duration
+	ConnectTimeout time.Duration `option:"connect_timeout_ms"`
 	// RequestTimeout is for a request with its retries; a connection that leaves one unanswered longer is given up.
-	RequestTimeout time.Duration
+	RequestTimeout time.Duration `option:"request_timeout_ms"`
 	// BackoffFloor and BackoffCeiling are the first and the longest wait before another attempt, before jitter.
-	BackoffFloor   time.Duration
-	BackoffCeiling time.Duration
+	BackoffFloor   time.Duration `option:"backoff_floor_ms"`
+	BackoffCeiling time.Duration `option:"backoff_ceiling_ms"`
 	// ClientName is what the client calls itself to the server.
-	ClientName string
+	ClientName string `option:"client_name"`
 
 	host string // with its port
 	tls  *tls.Config

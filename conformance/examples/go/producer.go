@@ -26,24 +26,24 @@ const (
 // ProducerOptions tell how a producer batches, numbers and waits. Begin with DefaultProducerOptions.
 type ProducerOptions struct {
 	// BatchBytes is what a batch aims at before compression; a larger message has a batch for itself.
-	BatchBytes uint64
+	BatchBytes uint64 `option:"batch_bytes"`
 	// BatchMessages is how many messages a batch holds at most.
-	BatchMessages uint64
+	BatchMessages uint64 `option:"batch_messages"`
 	// Linger is how long a batch that is not full waits for more; at 0 it leaves as soon as one may be in flight.
-	Linger time.Duration
+	Linger time.Duration `option:"linger_ms"`
 	// MaxInFlight is how many batches of a partition may be unacknowledged; the server may allow fewer, and without Idempotent it is 1.
-	MaxInFlight uint64
-	Compression Compression
+	MaxInFlight uint64      `option:"max_in_flight"`
+	Compression Compression `option:"compression"`
 	// CompressionLevel is a level of zstd, and an error with another codec.
-	CompressionLevel *uint32
+	CompressionLevel *uint32 `option:"compression_level"`
 	// Idempotent numbers batches, so that a retry never duplicates.
-	Idempotent bool
+	Idempotent bool `option:"idempotent"`
 	// Durability is the least an acknowledgement must mean; the topic's own is the floor.
-	Durability Durability
+	Durability Durability `option:"durability"`
 	// DeliveryTimeout is how long a message may stay unacknowledged, from the call that took it.
-	DeliveryTimeout time.Duration
+	DeliveryTimeout time.Duration `option:"delivery_timeout_ms"`
 	// MaxBufferedBytes is what is kept of unacknowledged messages; beyond that calls wait.
-	MaxBufferedBytes uint64
+	MaxBufferedBytes uint64 `option:"max_buffered_bytes"`
 }
 
 // DefaultProducerOptions never duplicates and does not linger.

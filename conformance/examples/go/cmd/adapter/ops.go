@@ -56,23 +56,7 @@ func (a *adapter) run(ctx context.Context, c command, started func()) (any, erro
 
 func (a *adapter) connect(ctx context.Context, c command, r *reader, started func()) (any, error) {
 	o := levada.DefaultOptions()
-	var options arguments
-	r.get("options", &options)
-	if r.err != nil {
-		return nil, r.err
-	}
-	in := &reader{args: options}
-	in.get("server", &o.Server)
-	o.User, o.Password, o.Token, o.TokenFile = in.text("user"), in.text("password"), in.text("token"), in.text("token_file")
-	o.Anonymous = in.bool("anonymous")
-	o.TLSCAFile, o.TLSServerName = in.text("tls_ca_file"), in.text("tls_server_name")
-	o.TLSDangerouslyAcceptAnyCertificate = in.bool("tls_dangerously_accept_any_certificate")
-	in.duration("connect_timeout_ms", &o.ConnectTimeout)
-	in.duration("request_timeout_ms", &o.RequestTimeout)
-	in.duration("backoff_floor_ms", &o.BackoffFloor)
-	in.duration("backoff_ceiling_ms", &o.BackoffCeiling)
-	in.get("client_name", &o.ClientName)
-	if err := in.done(); err != nil {
+	if err := r.options("options", o); err != nil {
 		return nil, err
 	}
 	started()
@@ -186,21 +170,8 @@ func clientOp(ctx context.Context, c command, client *levada.Client, r *reader, 
 }
 
 func createTopic(ctx context.Context, client *levada.Client, r *reader, started func()) (any, error) {
-	topic := r.text("topic")
-	var options arguments
-	r.get("options", &options)
-	if r.err != nil {
-		return nil, r.err
-	}
-	o, in := levada.DefaultTopicOptions(), &reader{args: options}
-	if n := in.optionalUint32("partition_count"); n != nil {
-		o.PartitionCount = *n
-	}
-	enum(in, "durability", levada.ParseDurability, &o.Durability)
-	enum(in, "compression", levada.ParseTopicCompression, &o.Compression)
-	o.RetentionBytes, o.SegmentBytes = in.optionalUint("retention_bytes"), in.optionalUint("segment_bytes")
-	o.RetentionAge = in.optionalDuration("retention_age_ms")
-	if err := in.done(); err != nil {
+	topic, o := r.text("topic"), levada.DefaultTopicOptions()
+	if err := r.options("options", o); err != nil {
 		return nil, err
 	}
 	started()
@@ -208,26 +179,8 @@ func createTopic(ctx context.Context, client *levada.Client, r *reader, started 
 }
 
 func alterTopic(ctx context.Context, client *levada.Client, r *reader, started func()) (any, error) {
-	topic := r.text("topic")
-	var changes arguments
-	r.get("changes", &changes)
-	if r.err != nil {
-		return nil, r.err
-	}
-	in := &reader{args: changes}
-	o := &levada.TopicChanges{
-		PartitionCount: in.optionalUint32("partition_count"), RetentionBytes: in.optionalUint("retention_bytes"),
-		SegmentBytes: in.optionalUint("segment_bytes"), RetentionAge: in.optionalDuration("retention_age_ms"),
-	}
-	var durability levada.Durability
-	if enum(in, "durability", levada.ParseDurability, &durability) {
-		o.Durability = &durability
-	}
-	var compression levada.TopicCompression
-	if enum(in, "compression", levada.ParseTopicCompression, &compression) {
-		o.Compression = &compression
-	}
-	if err := in.done(); err != nil {
+	topic, o := r.text("topic"), &levada.TopicChanges{}
+	if err := r.options("changes", o); err != nil {
 		return nil, err
 	}
 	started()
@@ -255,34 +208,8 @@ func changeUser(ctx context.Context, c command, client *levada.Client, r *reader
 }
 
 func (a *adapter) openProducer(ctx context.Context, c command, client *levada.Client, r *reader, started func()) (any, error) {
-	topic := r.text("topic")
-	var options arguments
-	r.get("options", &options)
-	if r.err != nil {
-		return nil, r.err
-	}
-	o, in := levada.DefaultProducerOptions(), &reader{args: options}
-	in.uint("batch_bytes", &o.BatchBytes)
-	in.uint("batch_messages", &o.BatchMessages)
-	in.duration("linger_ms", &o.Linger)
-	in.uint("max_in_flight", &o.MaxInFlight)
-	in.get("idempotent", &o.Idempotent)
-	enum(in, "durability", levada.ParseDurability, &o.Durability)
-	in.duration("delivery_timeout_ms", &o.DeliveryTimeout)
-	in.uint("max_buffered_bytes", &o.MaxBufferedBytes)
-	switch codec := in.text("compression"); codec {
-	case "", "topic":
-	case "none":
-		o.Compression = levada.CompressionNone
-	case "lz4":
-		o.Compression = levada.CompressionLz4
-	case "zstd":
-		o.Compression = levada.CompressionZstd
-	default:
-		return nil, fault("no codec " + codec)
-	}
-	o.CompressionLevel = in.optionalUint32("compression_level")
-	if err := in.done(); err != nil {
+	topic, o := r.text("topic"), levada.DefaultProducerOptions()
+	if err := r.options("options", o); err != nil {
 		return nil, err
 	}
 	started()
@@ -364,38 +291,8 @@ func expand(list []messageIn) ([]*levada.Message, error) {
 }
 
 func (a *adapter) openConsumer(ctx context.Context, c command, client *levada.Client, r *reader, started func()) (any, error) {
-	topic := r.text("topic")
-	var options arguments
-	r.get("options", &options)
-	if r.err != nil {
-		return nil, r.err
-	}
-	o, in := levada.DefaultConsumerOptions(), &reader{args: options}
-	in.get("partitions", &o.Partitions)
-	in.position("from", &o.From)
-	var from map[string]string
-	if in.get("partition_from", &from) {
-		o.PartitionFrom = map[uint32]levada.Position{}
-		for number, text := range from {
-			n, err := strconv.ParseUint(number, 10, 32)
-			if err != nil {
-				return nil, fault(err.Error())
-			}
-			position, err := levada.ParsePosition("partition_from", text)
-			if err != nil {
-				return nil, err
-			}
-			o.PartitionFrom[uint32(n)] = position
-		}
-	}
-	o.UntilEnd = in.bool("until_end")
-	in.uint("prefetch_bytes", &o.PrefetchBytes)
-	o.OnCorrupt = choice(in, "on_corrupt", levada.CorruptStop, map[string]levada.OnCorrupt{"skip": levada.CorruptSkip})
-	o.OnTruncated = choice(in, "on_truncated", levada.TruncatedStop, map[string]levada.OnTruncated{"rewind": levada.TruncatedRewind})
-	o.OnOutOfRange = choice(in, "on_out_of_range", levada.OutOfRangeStop, map[string]levada.OnOutOfRange{
-		"earliest": levada.OutOfRangeEarliest, "latest": levada.OutOfRangeLatest,
-	})
-	if err := in.done(); err != nil {
+	topic, o := r.text("topic"), levada.DefaultConsumerOptions()
+	if err := r.options("options", o); err != nil {
 		return nil, err
 	}
 	started()
@@ -404,17 +301,6 @@ func (a *adapter) openConsumer(ctx context.Context, c command, client *levada.Cl
 		a.keep(c.As, k)
 	}
 	return nothing(err)
-}
-
-func choice[T any](r *reader, name string, stop T, others map[string]T) T {
-	text := r.text(name)
-	if v, ok := others[text]; ok {
-		return v
-	}
-	if text != "" && text != "stop" {
-		r.err = fault("no value " + text + " of " + name)
-	}
-	return stop
 }
 
 func consumer(ctx context.Context, c command, k *levada.Consumer, r *reader, started func()) (any, error) {

@@ -8,8 +8,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -103,14 +105,6 @@ func (r *reader) uint(name string, into *uint64) bool {
 	return true
 }
 
-func (r *reader) optionalUint(name string) *uint64 {
-	var v uint64
-	if r.uint(name, &v) {
-		return &v
-	}
-	return nil
-}
-
 func (r *reader) uint32(name string) uint32 {
 	var v uint64
 	r.uint(name, &v)
@@ -118,14 +112,6 @@ func (r *reader) uint32(name string) uint32 {
 		r.err = fault(name + " is over 32 bits")
 	}
 	return uint32(v)
-}
-
-func (r *reader) optionalUint32(name string) *uint32 {
-	if _, ok := r.args[name]; !ok || string(r.args[name]) == "null" {
-		return nil
-	}
-	v := r.uint32(name)
-	return &v
 }
 
 func (r *reader) duration(name string, into *time.Duration) bool {
@@ -177,14 +163,24 @@ func enum[T any](r *reader, name string, parse func(string) (T, bool), into *T) 
 	return true
 }
 
-// done refuses what is left: an option that this client does not have.
-func (r *reader) done() error {
-	if r.err != nil {
+// options gives a client's options the values in an argument, by their names.
+func (r *reader) options(argument string, options interface{ Set(string, any) error }) error {
+	raw := r.args[argument]
+	if r.err != nil || len(raw) == 0 {
 		return r.err
 	}
-	for name, raw := range r.args {
-		if string(raw) != "null" {
-			return unsupported("option " + name)
+	values := map[string]any{}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if err := decoder.Decode(&values); err != nil {
+		return fault("argument " + argument + ": " + err.Error())
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if values[name] == nil {
+			continue
+		}
+		if err := options.Set(name, values[name]); err != nil {
+			return err
 		}
 	}
 	return nil
