@@ -58,7 +58,7 @@ struct Up {
     subscriptions: BTreeMap<u32, u64>,
     /// Until then the handshake must be over; `None` once it is.
     shake_by_ms: Option<u64>,
-    used_ticket: bool,
+    used_ticket: Option<Bytes>,
     farewell: Option<String>,
 }
 
@@ -206,8 +206,10 @@ impl Driver {
 
     fn shake_hands(&mut self, stream: Box<dyn ByteStream>, now_ms: u64) -> std::result::Result<(), End> {
         let credentials = self.terms.authenticate().map_err(End::Refused)?;
-        let used_ticket =
-            credentials.as_ref().is_some_and(|shown| shown.method == levada_protocol::messages::AuthMethod::Ticket);
+        let used_ticket = credentials
+            .as_ref()
+            .filter(|shown| shown.method == levada_protocol::messages::AuthMethod::Ticket)
+            .map(|shown| shown.secret.clone());
         let config = ClientConfig { client: self.terms.client_name.clone(), credentials, ..ClientConfig::default() };
         self.wire = Wire::Up(Box::new(Up {
             stream,
@@ -256,7 +258,8 @@ impl Driver {
                 }
                 Some(ClientEvent::Refused(error)) => {
                     let error = Error::from_wire(&error);
-                    if up.used_ticket && self.terms.forget_ticket() {
+                    if let Some(ticket) = &up.used_ticket {
+                        self.terms.forget_ticket(ticket);
                         return Err(End::StaleTicket);
                     }
                     return Err(if is_final(&error) { End::Refused(error) } else { End::Lost(error) });

@@ -68,9 +68,13 @@ impl LinkTerms {
         session.authenticated = authenticated;
     }
 
-    /// A ticket was refused: the next handshake shows the credentials themselves. Tells whether there was one.
-    fn forget_ticket(&self) -> bool {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).ticket.take().is_some()
+    /// A ticket was refused: the next handshake shows the credentials themselves, or the ticket that the client's other link
+    /// has got meanwhile.
+    fn forget_ticket(&self, refused: &Bytes) {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.ticket.as_ref() == Some(refused) {
+            session.ticket = None;
+        }
     }
 
     /// What the next handshake shows: the session's ticket if there is one, else the credentials.
