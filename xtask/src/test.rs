@@ -115,9 +115,9 @@ fn docs() -> anyhow::Result<Count> {
     Ok(Count::one(command.status()?.success()))
 }
 
-/// What a newcomer runs, with the release binaries: the pages' commands.
+/// What a newcomer runs: the pages' commands.
 fn quickstart() -> anyhow::Result<Count> {
-    let (passed, failed) = crate::quickstart::check(&release_binaries()?)?;
+    let (passed, failed) = crate::quickstart::check(&ci_binaries()?)?;
     Ok(Count { passed, failed })
 }
 
@@ -126,21 +126,27 @@ fn node() -> anyhow::Result<Count> {
     Ok(Count { passed, failed })
 }
 
-/// Builds the server in the profile of what crosses a language, and tells where it is.
+/// The server in the profile of what crosses a language.
 fn ci_server() -> anyhow::Result<PathBuf> {
-    if !cargo(&["build", "--profile", "ci", "--locked", "-p", "levada-server"]).status()?.success() {
-        bail!("the server does not build");
-    }
-    Ok(target().join("ci").join("levada-server"))
+    Ok(ci_binaries()?.join("levada-server"))
+}
+
+/// Builds the server, the command line and the examples in the profile of what crosses a language, and tells where they are.
+fn ci_binaries() -> anyhow::Result<PathBuf> {
+    binaries("ci")
 }
 
 /// Builds the server, the command line and the examples as users run them, and tells where they are.
 pub(crate) fn release_binaries() -> anyhow::Result<PathBuf> {
+    binaries("release")
+}
+
+fn binaries(profile: &str) -> anyhow::Result<PathBuf> {
     let packages = ["-p", "levada-server", "-p", "levada-cli", "-p", "levada", "--bins", "--examples"];
-    if !cargo(&[&["build", "--release", "--locked"], &packages[..]].concat()).status()?.success() {
-        bail!("the release build fails");
+    if !cargo(&[&["build", "--profile", profile, "--locked"], &packages[..]].concat()).status()?.success() {
+        bail!("the {profile} build fails");
     }
-    Ok(target().join("release"))
+    Ok(target().join(profile))
 }
 
 /// Where cargo puts what it builds: this program lies in its `debug` folder.
