@@ -4,10 +4,10 @@
  */
 
 import { call, type CallOptions, environment, now, throwIfAborted, watch } from "./calls";
-import { failureOf, givenUp } from "./failures";
+import { concurrent, failureOf, givenUp } from "./failures";
 import type { Position } from "./generated";
 import { Batch, Message, Messages, partitionOf } from "./message";
-import type { NativeBatch, NativeConsumer } from "./native";
+import type { NativeBatch, NativeConsumer, NativeTaken } from "./native";
 import { CLOSE_TIMEOUT_MS } from "./producer";
 import { position } from "./values";
 
@@ -28,13 +28,12 @@ const TIMEOUT_MS = 1000;
 const FINISHED = -2;
 const NEW_BATCH = 2 ** 30;
 
-/** Receives that found something at once before the event loop has a turn: timers and signals must be heard. */
+/** How long receives may find something at once before the event loop has a turn: timers and signals must be heard. */
 const TURN_MS = 5;
+/** How many receives go between looks at the clock; one of a batch counts for many. */
+const LOOK_AFTER = 64;
+const BATCH_WEIGHT = 8;
 let turnAt = 0;
-
-function mayGoOn(): boolean {
-  return performance.now() - turnAt < TURN_MS;
-}
 
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => {
@@ -49,8 +48,8 @@ function nextTurn(): Promise<void> {
 export class Consumer implements AsyncIterable<Message> {
   readonly #native: NativeConsumer;
   #current: Batch | undefined;
-  #isWaiting = false;
-  #sinceTurn = 0;
+  #isReceiving = false;
+  #sinceLook = 0;
 
   /** @internal */
   constructor(native: NativeConsumer) {
@@ -80,11 +79,21 @@ export class Consumer implements AsyncIterable<Message> {
     return new Message(this.#current as Batch, taken);
   }
 
-  /** Two receives at once have no order: the core refuses the second. */
-  #refuseSecond(): void {
-    if (this.#isWaiting) {
-      this.#native.arm(0);
+  /** Two receives at once have no order. */
+  #checkFree(): void {
+    if (this.#isReceiving) {
+      throw concurrent();
     }
+  }
+
+  /** Whether the event loop has not had a turn for long. */
+  #isTurnDue(weight: number): boolean {
+    this.#sinceLook += weight;
+    if (this.#sinceLook < LOOK_AFTER) {
+      return false;
+    }
+    this.#sinceLook = 0;
+    return performance.now() - turnAt > TURN_MS;
   }
 
   /** Waits until there is something to take; false if the time has passed before. */
@@ -94,7 +103,6 @@ export class Consumer implements AsyncIterable<Message> {
       const calls = environment();
       const token = calls.add(() => {
         stop?.();
-        this.#isWaiting = false;
         turnAt = performance.now();
         resolve(true);
       });
@@ -104,10 +112,8 @@ export class Consumer implements AsyncIterable<Message> {
         calls.remove(token);
         throw failureOf(error);
       }
-      this.#isWaiting = true;
       const stop = watch(options, (why) => {
         calls.remove(token);
-        this.#isWaiting = false;
         this.#native.disarm();
         if (why.kind === "timeout") {
           resolve(false);
@@ -118,42 +124,48 @@ export class Consumer implements AsyncIterable<Message> {
     });
   }
 
-  /** The event loop has its turn now and then, however much there is to take. */
-  #turn(): Promise<void> | undefined {
-    if ((++this.#sinceTurn & 63) !== 0 || mayGoOn()) {
-      return undefined;
+  /** What can be answered at once is, without the cost of waiting. */
+  #atOnce(options: CallOptions): Message | null | undefined {
+    throwIfAborted(options);
+    this.#checkFree();
+    return this.#isTurnDue(1) ? undefined : now(() => this.#take());
+  }
+
+  async #receive(options: CallOptions): Promise<Message | null> {
+    const { signal, timeoutMs } = options;
+    const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+    this.#isReceiving = true;
+    try {
+      if (performance.now() - turnAt > TURN_MS && this.#sinceLook === 0) {
+        await nextTurn();
+      }
+      for (;;) {
+        throwIfAborted(options);
+        const message = now(() => this.#take());
+        if (message !== undefined) {
+          return message;
+        }
+        const left = deadline === undefined ? undefined : Math.max(0, deadline - performance.now());
+        if (!(await this.#ready({ signal, timeoutMs: left }))) {
+          throw givenUp({ kind: "timeout", timeoutMs: timeoutMs as number }, false);
+        }
+      }
+    } finally {
+      this.#isReceiving = false;
     }
-    return nextTurn();
   }
 
   /**
    * The next message; null at the end that `untilEnd` asks for. `timeoutMs` passing fails with CLIENT_TIMEOUT. Given up, it loses
    * nothing.
    */
-  async receive(options: CallOptions = {}): Promise<Message | null> {
-    throwIfAborted(options);
-    this.#checkFree();
-    const turn = this.#turn();
-    if (turn !== undefined) {
-      await turn;
+  receive(options: CallOptions = {}): Promise<Message | null> {
+    try {
+      const message = this.#atOnce(options);
+      return message === undefined ? this.#receive(options) : Promise.resolve(message);
+    } catch (error) {
+      return Promise.reject(error);
     }
-    const { signal, timeoutMs } = options;
-    const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
-    for (;;) {
-      throwIfAborted(options);
-      const message = now(() => this.#take());
-      if (message !== undefined) {
-        return message;
-      }
-      const left = deadline === undefined ? undefined : Math.max(0, deadline - performance.now());
-      if (!(await this.#ready({ signal, timeoutMs: left }))) {
-        throw givenUp({ kind: "timeout", timeoutMs: timeoutMs as number }, false);
-      }
-    }
-  }
-
-  #checkFree(): void {
-    now(() => this.#refuseSecond());
   }
 
   /**
@@ -165,31 +177,38 @@ export class Consumer implements AsyncIterable<Message> {
     this.#checkFree();
     const { maxMessages = MAX_MESSAGES, maxBytes = MAX_BYTES, timeoutMs = TIMEOUT_MS, signal } = options;
     const deadline = performance.now() + timeoutMs;
-    if (!mayGoOn()) {
-      await nextTurn();
-    }
-    for (;;) {
-      throwIfAborted(options);
-      const taken = now(() => this.#native.take(maxMessages, maxBytes));
-      if (taken.count > 0 || taken.finished) {
-        const batches: Batch[] = [];
-        for (let index = 0; index < taken.count; index++) {
-          batches.push(new Batch(taken.batch(index) as NativeBatch));
+    this.#isReceiving = true;
+    try {
+      if (this.#isTurnDue(BATCH_WEIGHT)) {
+        await nextTurn();
+      }
+      for (;;) {
+        throwIfAborted(options);
+        const taken = now(() => this.#native.take(maxMessages, maxBytes));
+        if (taken.count > 0 || taken.finished) {
+          return messagesOf(taken);
         }
-        return new Messages(batches, taken.finished);
+        const left = deadline - performance.now();
+        if (left <= 0 || !(await this.#ready({ signal, timeoutMs: left }))) {
+          return new Messages([], false);
+        }
       }
-      const left = deadline - performance.now();
-      if (left <= 0 || !(await this.#ready({ signal, timeoutMs: left }))) {
-        return new Messages([], false);
-      }
+    } finally {
+      this.#isReceiving = false;
     }
   }
 
   /** Every message from here on, until the end that `untilEnd` asks for. Leaving the loop leaves the consumer open. */
   messages(options: { signal?: AbortSignal } = {}): AsyncIterableIterator<Message> {
-    const next = async (): Promise<IteratorResult<Message, undefined>> => {
-      const message = await this.receive(options);
-      return message === null ? { value: undefined, done: true } : { value: message, done: false };
+    const result = (message: Message | null): IteratorResult<Message, undefined> =>
+      message === null ? { value: undefined, done: true } : { value: message, done: false };
+    const next = (): Promise<IteratorResult<Message, undefined>> => {
+      try {
+        const message = this.#atOnce(options);
+        return message === undefined ? this.#receive(options).then(result) : Promise.resolve(result(message));
+      } catch (error) {
+        return Promise.reject(error);
+      }
     };
     const iterator: AsyncIterableIterator<Message> = {
       next,
@@ -231,4 +250,12 @@ export class Consumer implements AsyncIterable<Message> {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function messagesOf(taken: NativeTaken): Messages {
+  const batches: Batch[] = [];
+  for (let index = 0; index < taken.count; index++) {
+    batches.push(new Batch(taken.batch(index) as NativeBatch));
+  }
+  return new Messages(batches, taken.finished);
 }

@@ -91,6 +91,20 @@ export function usage(argument: string, message: string): Error {
   });
 }
 
+/** A receive while another is under way on the same consumer. */
+export function concurrent(): Error {
+  return errorOf({
+    number: 60011,
+    name: "CONCURRENT_CALL",
+    class: "conflict",
+    retriable: false,
+    maybeApplied: false,
+    retryAfterMs: 0,
+    message: "another receive is under way on this consumer",
+    details: {},
+  });
+}
+
 function internal(message: string): Error {
   return errorOf({
     number: 60012,
