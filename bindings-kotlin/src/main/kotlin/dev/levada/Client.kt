@@ -1,0 +1,116 @@
+package dev.levada
+
+import dev.levada.internal.NativeClient
+import dev.levada.internal.NativeOutcome
+import dev.levada.internal.NativeValue
+import java.time.Duration
+import java.util.concurrent.CompletableFuture
+import java.util.concurrent.atomic.AtomicBoolean
+
+/** How long a close waits unless told otherwise. */
+internal val CLOSE_TIMEOUT: Duration = Duration.ofSeconds(5)
+
+/** Makes control calls. */
+internal class Caller(private val client: NativeClient) {
+    suspend fun <T> call(operation: String, arguments: Fields, read: (Value) -> T): T =
+        perform({ queue, token -> client.call(operation, arguments.native(), queue, token) }) { _, outcome ->
+            read(
+                when (outcome) {
+                    is NativeOutcome.Done -> Value(NativeValue.Absent)
+                    is NativeOutcome.Result -> Value(outcome.value)
+                    else -> unexpected(outcome)
+                },
+            )
+        }
+}
+
+/**
+ * A connected client. Threads and coroutines may share it. Closing it ends every producer and consumer made from it.
+ *
+ * Every call that waits exists three times: suspending, blocking (`…Blocking`) and as a [CompletableFuture] (`…Async`).
+ */
+public class Client internal constructor(private val native: NativeClient, private val exchange: Exchange) : AutoCloseable {
+    private val caller = Caller(native)
+    private val isReleased = AtomicBoolean(false)
+
+    init {
+        Exchange.acquire()
+    }
+
+    /** Streams, topics, users and tokens. */
+    public val admin: Admin = Admin(caller)
+
+    /** Asks for a sign of life; gives the time it took. */
+    public suspend fun ping(): Duration = caller.call("ping", Fields()) { micros(it.number()) }
+
+    /** [ping], blocking. */
+    public fun pingBlocking(): Duration = blocking { ping() }
+
+    /** [ping] as a future. */
+    public fun pingAsync(): CompletableFuture<Duration> = future { ping() }
+
+    /** What the server told at the last handshake. */
+    public fun serverInfo(): ServerInfo? = Value(native { native.serverInfo() }).takeUnless { it.isAbsent }?.let(ServerInfo::of)
+
+    /** A producer to `stream/topic`. */
+    public suspend fun producer(topic: String, options: ProducerOptions = ProducerOptions()): Producer =
+        perform({ queue, token -> native.producer(topic, options.fields().native(), queue, token) }) { exchange, outcome ->
+            Producer((outcome as? NativeOutcome.Producer ?: unexpected(outcome)).producer, exchange)
+        }
+
+    /** [producer] with options set in a block. */
+    public suspend fun producer(topic: String, configure: ProducerOptions.() -> Unit): Producer =
+        producer(topic, ProducerOptions().apply(configure))
+
+    /** [producer], blocking. */
+    @JvmOverloads
+    public fun producerBlocking(topic: String, options: ProducerOptions = ProducerOptions()): Producer =
+        blocking { producer(topic, options) }
+
+    /** [producer] as a future. */
+    @JvmOverloads
+    public fun producerAsync(topic: String, options: ProducerOptions = ProducerOptions()): CompletableFuture<Producer> =
+        future { producer(topic, options) }
+
+    /** A consumer of `stream/topic`, or of one partition with `stream/topic:partition`. */
+    public suspend fun consumer(topic: String, options: ConsumerOptions = ConsumerOptions()): Consumer =
+        perform({ queue, token -> native.consumer(topic, options.fields().native(), queue, token) }) { _, outcome ->
+            Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer)
+        }
+
+    /** [consumer] with options set in a block. */
+    public suspend fun consumer(topic: String, configure: ConsumerOptions.() -> Unit): Consumer =
+        consumer(topic, ConsumerOptions().apply(configure))
+
+    /** [consumer], blocking. */
+    @JvmOverloads
+    public fun consumerBlocking(topic: String, options: ConsumerOptions = ConsumerOptions()): Consumer =
+        blocking { consumer(topic, options) }
+
+    /** [consumer] as a future. */
+    @JvmOverloads
+    public fun consumerAsync(topic: String, options: ConsumerOptions = ConsumerOptions()): CompletableFuture<Consumer> =
+        future { consumer(topic, options) }
+
+    /**
+     * Lets every producer settle what it has taken, then ends everything made from this client. Closing again does nothing.
+     * A [TimeoutException] says that something was unacknowledged then; the client is closed all the same.
+     */
+    public suspend fun close(timeout: Duration) {
+        try {
+            perform({ queue, token -> native.end(timeout.timeoutMs(), queue, token) }) { _, _ -> }
+        } finally {
+            if (isReleased.compareAndSet(false, true)) Exchange.release(exchange)
+        }
+    }
+
+    /** [close] with 5 seconds, blocking. */
+    override fun close(): Unit = closeBlocking(CLOSE_TIMEOUT)
+
+    /** [close], blocking. */
+    public fun closeBlocking(timeout: Duration): Unit = blocking { close(timeout) }
+
+    /** [close] as a future. */
+    @JvmOverloads
+    public fun closeAsync(timeout: Duration = CLOSE_TIMEOUT): CompletableFuture<Unit> = future { close(timeout) }
+}
