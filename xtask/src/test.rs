@@ -35,6 +35,7 @@ const PHASES: &[Phase] = &[
     ("docs", docs),
     ("quickstart", quickstart),
     ("node", node),
+    ("python", python),
 ];
 
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
@@ -136,6 +137,12 @@ fn ci_binaries() -> anyhow::Result<PathBuf> {
     binaries("ci")
 }
 
+/// The wheels, as a user has them.
+fn python() -> anyhow::Result<Count> {
+    let (passed, failed) = crate::python::build_and_test(&target())?;
+    Ok(Count { passed, failed })
+}
+
 /// Builds the server, the command line and the examples as users run them, and tells where they are.
 pub(crate) fn release_binaries() -> anyhow::Result<PathBuf> {
     binaries("release")
@@ -150,7 +157,7 @@ fn binaries(profile: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Where cargo puts what it builds: this program lies in its `debug` folder.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
     own.ancestors().nth(2).expect("TARGET/debug/xtask").to_path_buf()
 }

@@ -3,13 +3,15 @@
 Options, records, exceptions and control calls under the names that every client of Levada has for them.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from os import PathLike
-from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict, Unpack
 
 from levada._values import Position, datetime_of, milliseconds, packed
 
@@ -800,54 +802,67 @@ class UserInfo:
 class LevadaError(Exception):
     """Base of every error of the client; there is one class per kind of error, and a number for each error."""
 
-    code: int
-    """The stable number of the error."""
+    # It has no constructor in Python: the native layer makes errors where no Python code may run.
+    if TYPE_CHECKING:
 
-    name: str
-    """Its stable name, such as ``TOPIC_NOT_FOUND``; ``UNKNOWN`` for one that is newer than this package."""
+        def __init__(
+            self,
+            code: int,
+            name: str,
+            class_name: str,
+            retriable: bool,
+            maybe_applied: bool,
+            retry_after_ms: int,
+            message: str,
+            details: Mapping[str, str],
+            /,
+        ) -> None: ...
 
-    class_name: str
-    """What kind of thing went wrong, such as ``not_found``."""
+    @property
+    def code(self) -> int:
+        """The stable number of the error."""
+        return self.args[0]
 
-    retriable: bool
-    """Whether the same call may succeed later."""
+    @property
+    def name(self) -> str:
+        """Its stable name, such as ``TOPIC_NOT_FOUND``; ``UNKNOWN`` for one that is newer than this package."""
+        return self.args[1]
 
-    maybe_applied: bool
-    """Whether the call may have taken effect although it failed."""
+    @property
+    def class_name(self) -> str:
+        """What kind of thing went wrong, such as ``not_found``."""
+        return self.args[2]
 
-    retry_after_ms: int
-    """How long the server asks to wait before another attempt, in milliseconds; 0 leaves it to the caller."""
+    @property
+    def retriable(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.args[3]
 
-    message: str
-    """What went wrong, for a person."""
+    @property
+    def maybe_applied(self) -> bool:
+        """Whether the call may have taken effect although it failed."""
+        return self.args[4]
 
-    details: Mapping[str, str]
-    """Named values, as the table of errors lists them; numbers are decimal."""
+    @property
+    def retry_after_ms(self) -> int:
+        """How long the server asks to wait before another attempt, in milliseconds; 0 leaves it to the caller."""
+        return self.args[5]
 
-    def __init__(
-        self,
-        code: int,
-        name: str,
-        class_name: str,
-        retriable: bool,
-        maybe_applied: bool,
-        retry_after_ms: int,
-        message: str,
-        details: Mapping[str, str],
-    ) -> None:
-        super().__init__(f"{name} ({code}): {message}")
-        self.code = code
-        self.name = name
-        self.class_name = class_name
-        self.retriable = retriable
-        self.maybe_applied = maybe_applied
-        self.retry_after_ms = retry_after_ms
-        self.message = message
-        self.details = details
+    @property
+    def message(self) -> str:
+        """What went wrong, for a person."""
+        return self.args[6]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        known = (self.code, self.name, self.class_name, self.retriable, self.maybe_applied, self.retry_after_ms)
-        return (type(self), (*known, self.message, self.details))
+    @property
+    def details(self) -> Mapping[str, str]:
+        """Named values, as the table of errors lists them; numbers are decimal."""
+        return self.args[7]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.code}): {self.message}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class LevadaUsageError(LevadaError, ValueError):

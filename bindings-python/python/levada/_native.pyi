@@ -5,6 +5,21 @@ from typing import Any, final
 from levada._generated import Durability
 from levada._message import Data, Headers, OutgoingMessage
 
+__all__ = [
+    "Client",
+    "Consumer",
+    "Delivery",
+    "LogStream",
+    "Message",
+    "Operation",
+    "Producer",
+    "Queue",
+    "close_all",
+    "connect",
+    "stats",
+    "version",
+]
+
 def version() -> str: ...
 def stats() -> dict[str, int]: ...
 def close_all(timeout: float, /) -> int: ...
