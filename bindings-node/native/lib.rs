@@ -8,6 +8,7 @@ pub mod batch;
 pub mod client;
 pub mod consumer;
 pub mod failure;
+mod pool;
 pub mod process;
 pub mod producer;
 pub mod queue;

@@ -11,6 +11,7 @@ use napi_derive::napi;
 
 use crate::client::{NativeOperation, duration};
 use crate::failure;
+use crate::pool;
 use crate::value;
 
 /// A producer.
@@ -111,7 +112,7 @@ impl NativeProducer {
         lengths: Uint32ArraySlice<'_>,
         token: f64,
     ) -> napi::Result<NativeOperation> {
-        let (payloads, lengths) = (Bytes::copy_from_slice(&payloads), lengths.to_vec());
+        let (payloads, lengths) = (pool::copy(&payloads), lengths.to_vec());
         failure::guarded(&env, || Ok(self.producer.send_packed(payloads, lengths, self.to(token)).into()))
     }
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // Conformance adapter of the npm package levada: conformance/adapter-protocol.md. `--module cjs` loads it with require.
 
 import { createHash } from "node:crypto";

@@ -136,6 +136,8 @@ impl Producer {
         self.start(to, |inner, progress| async move {
             progress.may_apply();
             let delivery = inner.producer.enqueue_packed(&payloads, &lengths).await?;
+            // They are in batches now: their memory is not needed until these are acknowledged.
+            drop((payloads, lengths));
             delivery.await.map(Output::Receipts)
         })
     }
