@@ -27,12 +27,13 @@ struct Inner {
     client: Arc<client::Inner>,
     consumer: levada::Consumer,
     state: Mutex<State>,
+    /// Apart from the rest, because the core announces from within calls that are made under the other lock.
+    waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct State {
     held: Option<Held>,
-    waiting: Waiting,
 }
 
 /// A batch of which some messages are handed out.
@@ -95,7 +96,7 @@ impl Parker {
 impl Consumer {
     pub(crate) async fn open(client: Arc<client::Inner>, options: ConsumerOptions) -> Result<Consumer> {
         let consumer = client.core().consumer(options).await?;
-        let inner = Inner { client, consumer, state: Mutex::default() };
+        let inner = Inner { client, consumer, state: Mutex::default(), waiting: Mutex::default() };
         Ok(Consumer { inner: Handle::new(Kind::Consumer, Arc::new(inner)) })
     }
 
@@ -121,11 +122,8 @@ impl Consumer {
     /// `CONCURRENT_CALL` if somebody waits already; `FORKED`.
     pub fn arm(&self, queue: &Queue, token: u64) -> Result<()> {
         let inner = self.inner.get()?;
-        let is_held = {
-            let mut state = inner.state();
-            inner.begin(&mut state, Waiting::Queue(queue.clone(), token))?;
-            state.held.is_some()
-        };
+        inner.begin(Waiting::Queue(queue.clone(), token))?;
+        let is_held = inner.state().held.is_some();
         if is_held {
             inner.announce();
         } else {
@@ -143,7 +141,7 @@ impl Consumer {
     /// Ends the wait that [`Consumer::arm`] began; an announcement already in the queue does no harm.
     pub fn disarm(&self) {
         if let Ok(inner) = self.inner.get() {
-            inner.disarm(&mut inner.state());
+            inner.disarm();
         }
     }
 
@@ -153,8 +151,8 @@ impl Consumer {
     /// Those of receiving; `FORKED`.
     pub fn take(&self, max_messages: usize, max_bytes: usize) -> Result<Taken> {
         let inner = self.inner.get()?;
+        inner.disarm();
         let mut state = inner.state();
-        inner.disarm(&mut state);
         inner.take(&mut state, max_messages, max_bytes)
     }
 
@@ -164,8 +162,8 @@ impl Consumer {
     /// Those of receiving; `FORKED`.
     pub fn take_message(&self) -> Result<TakenMessage> {
         let inner = self.inner.get()?;
+        inner.disarm();
         let mut state = inner.state();
-        inner.disarm(&mut state);
         inner.take_message(&mut state)
     }
 
@@ -289,23 +287,29 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, state: &mut State, waiting: Waiting) -> Result<()> {
-        if !matches!(state.waiting, Waiting::Nobody) {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, who: Waiting) -> Result<()> {
+        let mut waiting = self.waiting();
+        if !matches!(*waiting, Waiting::Nobody) {
             return Err(Error::new(ErrorCode::ConcurrentCall, "another receive is under way on this consumer"));
         }
-        state.waiting = waiting;
+        *waiting = who;
         Ok(())
     }
 
-    fn disarm(&self, state: &mut State) {
-        if matches!(state.waiting, Waiting::Queue(..)) {
-            state.waiting = Waiting::Nobody;
+    fn disarm(&self) {
+        let mut waiting = self.waiting();
+        if matches!(*waiting, Waiting::Queue(..)) {
+            *waiting = Waiting::Nobody;
         }
     }
 
     /// Tells the queue that waits, if one does still.
     fn announce(&self) {
-        let waiting = match &self.state().waiting {
+        let waiting = match &*self.waiting() {
             Waiting::Queue(queue, token) => Some((queue.clone(), *token)),
             Waiting::Nobody | Waiting::Thread => None,
         };
@@ -359,7 +363,7 @@ impl Inner {
         mut look: impl FnMut(&mut State) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.begin(&mut self.state(), Waiting::Thread)?;
+        self.begin(Waiting::Thread)?;
         let _ended = Ended(self);
         loop {
             let parker = Arc::new(Parker::default());
@@ -386,7 +390,7 @@ struct Ended<'a>(&'a Inner);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        self.0.state().waiting = Waiting::Nobody;
+        *self.0.waiting() = Waiting::Nobody;
     }
 }
 
