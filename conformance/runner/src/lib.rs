@@ -27,6 +27,7 @@ pub mod run;
 pub mod select;
 pub mod selftest;
 pub mod server_step;
+pub mod soak;
 pub mod spec;
 pub mod spine;
 pub mod values;

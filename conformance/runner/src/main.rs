@@ -36,6 +36,8 @@ enum Command {
     Init(commands::init::Arguments),
     /// Prove that the suite catches clients that are wrong on purpose
     Selftest(commands::selftest::Arguments),
+    /// Put clients under load for long, and look for what stays behind in their processes
+    Soak(commands::soak::Arguments),
     /// Put reports together as one
     Merge(commands::merge::Arguments),
     /// Write the golden encodings of the protocol into a folder
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => commands::show::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Selftest(arguments) => commands::selftest::run(&arguments),
+        Command::Soak(arguments) => commands::soak::run(&arguments),
         Command::Merge(arguments) => commands::merge::run(&arguments),
         Command::Vectors(arguments) => commands::vectors::run(&arguments),
         Command::Serve { arguments } => {

@@ -6,6 +6,7 @@ pub(crate) mod merge;
 pub(crate) mod run;
 pub(crate) mod selftest;
 pub(crate) mod show;
+pub(crate) mod soak;
 pub(crate) mod vectors;
 
 use std::io::Write as _;
