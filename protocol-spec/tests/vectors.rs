@@ -1,8 +1,9 @@
 //! Golden vectors: `vectors/v1/*.json`, for clients written from `spec.md` alone.
 //!
 //! The files are data, not output: this test reads them and holds the crate to them, in both directions where the encoding
-//! is the only one. To add vectors, extend the builders below and run the tests with `LEVADA_WRITE_VECTORS=1`; the diff is
-//! the review. Byte strings are hex; a long run of one byte is `{"repeat": "61", "count": 65535}`.
+//! is the only one. They are frozen: clients that others wrote rely on them, and `vectors/v1/SHA256SUMS` says what they are.
+//! More vectors go into a file of their own, written by a builder like those below with `LEVADA_WRITE_VECTORS=1`, which leaves
+//! alone what is there. Byte strings are hex; a long run of one byte is `{"repeat": "61", "count": 65535}`.
 
 #[cfg(test)]
 mod schema;
@@ -21,15 +22,37 @@ mod vectors {
     use levada_protocol::names;
     use levada_protocol::partitioner::{hash_key, partition_for_key};
     use serde_json::{Value, json};
+    use sha2::{Digest as _, Sha256};
 
     use crate::schema::{Schema, Size, Source, hex, unhex};
     use crate::shapes;
 
-    /// Reads a file of vectors; with `LEVADA_WRITE_VECTORS` writes what `build` says first.
+    fn folder() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/v1")
+    }
+
+    #[test]
+    fn vectors_are_what_they_were_when_a_stranger_passed_them() {
+        let sums = std::fs::read_to_string(folder().join("SHA256SUMS")).unwrap();
+        let frozen: Vec<(&str, &str)> = sums.lines().map(|line| line.split_once("  ").unwrap()).collect();
+        let mut there: Vec<String> = std::fs::read_dir(folder())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".json"))
+            .collect();
+        there.sort();
+        assert_eq!(there, frozen.iter().map(|(_, name)| (*name).to_owned()).collect::<Vec<_>>());
+        for (sum, name) in frozen {
+            let digest = Sha256::digest(std::fs::read(folder().join(name)).unwrap());
+            assert_eq!(hex(&digest), sum, "{name} is frozen: a client that somebody else wrote relies on it");
+        }
+    }
+
+    /// Reads a file of vectors; with `LEVADA_WRITE_VECTORS` writes what `build` says first, if there is none yet.
     fn file(name: &str, about: &str, build: impl FnOnce() -> Vec<Value>) -> Vec<Value> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/v1").join(name);
-        if std::env::var_os("LEVADA_WRITE_VECTORS").is_some() {
-            let mut text = format!("{{\n\"about\": {},\n\"draft\": true,\n\"vectors\": [\n", json!(about));
+        let path = folder().join(name);
+        if std::env::var_os("LEVADA_WRITE_VECTORS").is_some() && !path.exists() {
+            let mut text = format!("{{\n\"about\": {},\n\"draft\": false,\n\"vectors\": [\n", json!(about));
             let lines: Vec<_> = build().iter().map(Value::to_string).collect();
             text.push_str(&lines.join(",\n"));
             text.push_str("\n]\n}\n");
