@@ -1,6 +1,7 @@
 //! Repository tasks: `cargo xtask` lists them. Logic of tasks lives here in Rust, one file per task; `.ci/run` only installs tools and calls `test`.
 
 mod codegen;
+mod conformance;
 mod live;
 mod node;
 mod python;
@@ -15,13 +16,16 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart, python, node
+  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart, node,
+                  python, conformance
   tidy            the rules of this code base that a program can check
   codegen         write the generated code and pages from messages.toml, errors.toml and sdk-rust/api.toml
   codegen --check fail if they are stale
   results REPORT [--check]
                   keep what a report of full conformance runs came to, for the matrix of README.md; or compare with it
   python          build the wheels of the Python client and of the server, and install them into target/ci/python/venv
+  conformance [--client NAME]… [--run GLOB]…
+                  build the suite and the clients whose tools are here, run the matrix, merge the reports
   recovery [--partitions N] [--mib N] [--kills N]
                   fill that many partitions with that many MiB each, kill -9 the server under load, and tell how soon
                   it is ready again and whether all is there (default: 1 partition, 1024 MiB, 3 kills)
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["results", report] => codegen::keep_results(&tree::root(), report.as_ref(), false),
         ["results", report, "--check"] => codegen::keep_results(&tree::root(), report.as_ref(), true),
         ["python"] => python::build(&test::target()).map(drop),
+        ["conformance", options @ ..] => conformance::run(options),
         ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");

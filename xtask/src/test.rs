@@ -36,6 +36,7 @@ const PHASES: &[Phase] = &[
     ("quickstart", quickstart),
     ("node", node),
     ("python", python),
+    ("conformance", conformance),
 ];
 
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
@@ -79,11 +80,11 @@ impl MapNames for [Phase] {
     }
 }
 
-fn minutes_since(started: std::time::Instant) -> f64 {
+pub(crate) fn minutes_since(started: std::time::Instant) -> f64 {
     started.elapsed().as_secs_f64() / 60.0
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     command.args(arguments).current_dir(tree::root());
     command
@@ -140,6 +141,12 @@ fn ci_binaries() -> anyhow::Result<PathBuf> {
 /// The wheels, as a user has them.
 fn python() -> anyhow::Result<Count> {
     let (passed, failed) = crate::python::build_and_test(&target())?;
+    Ok(Count { passed, failed })
+}
+
+/// Every client against the suite, after the suite has caught every client that is wrong on purpose.
+fn conformance() -> anyhow::Result<Count> {
+    let (passed, failed) = crate::conformance::check()?;
     Ok(Count { passed, failed })
 }
 

@@ -189,10 +189,7 @@ impl OneOrMany {
 /// [`BadCase`] with the first defect.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, BadCase> {
     let bad = |reason: String| BadCase { file: file.to_owned(), reason };
-    // `n` and `y` are names here, and not truth values.
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let suite: SuiteFile =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| bad(error.to_string()))?;
+    let suite: SuiteFile = crate::yaml::read(text).map_err(bad)?;
     let folder = file.strip_suffix(".yaml").unwrap_or(file);
     if !folder.ends_with(&suite.suite) {
         return Err(bad(format!("suite is {:?}, and that is not where the file lies", suite.suite)));

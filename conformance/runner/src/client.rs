@@ -49,7 +49,7 @@ impl Description {
     }
 
     fn parse(text: &str, base: PathBuf) -> Result<Description, String> {
-        let mut description: Description = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut description: Description = crate::yaml::read(text)?;
         description.base = base;
         if let Some(unknown) = description.features.iter().find(|name| !ops::is_feature(name)) {
             return Err(format!("there is no feature {unknown:?}"));

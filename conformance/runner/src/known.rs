@@ -55,7 +55,7 @@ impl Known {
     pub fn read(path: &Path) -> Result<Known, String> {
         let at = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
-        let mut known: Known = serde_saphyr::from_str(&text).map_err(|error| at(&error))?;
+        let mut known: Known = crate::yaml::read(&text).map_err(|error| at(&error))?;
         known.path = path.to_owned();
         for entry in known.failing.iter().chain(&known.flaky) {
             if entry.reason.trim().is_empty() {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn list(text: &str) -> Known {
-        serde_saphyr::from_str(text).unwrap()
+        crate::yaml::read(text).unwrap()
     }
 
     const LIST: &str = "failing:\n- {case: a/x, reason: r, message: boom, expires: 2027-01-01}\n";

@@ -33,3 +33,4 @@ pub mod spine;
 pub mod values;
 pub mod wire;
 pub mod wire_step;
+pub mod yaml;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use levada_conformance::client::{self, Description};
 use levada_conformance::{run, select, spec};
 
 use super::{FAILED, USAGE, fail, print};
@@ -13,6 +14,9 @@ pub(crate) struct Arguments {
     /// How many cases need each feature
     #[arg(long)]
     features: bool,
+    /// Clients of this repository with what builds them, a line of JSON each
+    #[arg(long)]
+    clients: bool,
     /// Sections of the specification that no case cites; exit code 1 if there are any
     #[arg(long)]
     uncovered: bool,
@@ -25,6 +29,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.clients {
+        return clients();
+    }
     if arguments.uncovered {
         return match select::all(arguments.cases.as_deref()) {
             Ok(cases) => {
@@ -51,5 +58,19 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         print(&format!("{:<64} {}", case.id, case.title));
     }
     print(&format!("{} cases", cases.len()));
+    ExitCode::SUCCESS
+}
+
+fn clients() -> ExitCode {
+    let Some(folder) = client::folder() else { return fail(USAGE, "--clients is for the repository: run it there") };
+    for name in client::names(&folder) {
+        match Description::read(&folder.join(format!("{name}.yaml"))) {
+            Ok(client) => {
+                let line = serde_json::json!({"name": client.name, "build": client.build, "tools": client.tools});
+                print(&line.to_string());
+            }
+            Err(reason) => return fail(USAGE, &reason),
+        }
+    }
     ExitCode::SUCCESS
 }

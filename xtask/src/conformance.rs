@@ -1,0 +1,144 @@
+//! `cargo xtask conformance`: builds the suite and every client whose tools are here, runs the matrix, merges the reports. The suite
+//! itself says which clients there are and how each is built (`conformance/clients`).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+
+use crate::live::now;
+use crate::test::{cargo, minutes_since, target};
+use crate::tree;
+
+/// A line of `levada-conformance list --clients`.
+#[derive(Deserialize)]
+struct Client {
+    name: String,
+    build: Vec<String>,
+    tools: Vec<String>,
+}
+
+/// Runs the matrix; `options` are `--client NAME`, and what the suite's own `run` takes.
+pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
+    let (mut wanted, mut rest) = (Vec::new(), Vec::new());
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--client" => wanted.push((*words.next().context("--client needs a name")?).to_owned()),
+            other => rest.push(other),
+        }
+    }
+    let (_, failed) = matrix(&wanted, &rest)?;
+    ensure!(failed == 0, "{failed} failed");
+    Ok(())
+}
+
+/// The phase of `cargo xtask test`: the suite proves itself, then every client.
+pub(crate) fn check() -> anyhow::Result<(u64, u64)> {
+    let suite = suite()?;
+    let proven = Command::new(&suite).arg("selftest").current_dir(tree::root()).status().context("selftest")?.success();
+    let (passed, failed) = matrix(&[], &[])?;
+    Ok((passed + u64::from(proven), failed + u64::from(!proven)))
+}
+
+/// Builds the suite and the Rust adapter, and tells where the suite is.
+fn suite() -> anyhow::Result<PathBuf> {
+    let built =
+        cargo(&["build", "--profile", "ci", "--locked", "-p", "levada-conformance", "-p", "levada-conformance-rust"])
+            .status()
+            .context("cargo build")?;
+    ensure!(built.success(), "the suite does not build");
+    Ok(target().join("ci/levada-conformance"))
+}
+
+fn clients(suite: &Path) -> anyhow::Result<Vec<Client>> {
+    let output = Command::new(suite).args(["list", "--clients"]).current_dir(tree::root()).output()?;
+    ensure!(output.status.success(), "levada-conformance list --clients: {}", output.status);
+    let text = String::from_utf8(output.stdout)?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+#[expect(clippy::print_stdout, reason = "the report of a command line tool")]
+fn matrix(wanted: &[String], rest: &[&str]) -> anyhow::Result<(u64, u64)> {
+    let suite = suite()?;
+    let known = clients(&suite)?;
+    if let Some(unknown) = wanted.iter().find(|name| !known.iter().any(|client| client.name == **name)) {
+        let names: Vec<&str> = known.iter().map(|client| client.name.as_str()).collect();
+        bail!("there is no client {unknown}; there are: {}", names.join(", "));
+    }
+    let out = target().join("conformance");
+    let (mut passed, mut failed) = (0, 0);
+    let (mut reports, mut rows) = (Vec::new(), Vec::new());
+    for client in known.iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name)) {
+        let missing: Vec<&str> = client.tools.iter().map(String::as_str).filter(|tool| !is_here(tool)).collect();
+        if !missing.is_empty() {
+            println!("{}: skipped, it needs {}", client.name, missing.join(", "));
+            continue;
+        }
+        let started = now();
+        let folder = out.join(&client.name);
+        let counted = build(client).and_then(|()| one(&suite, client, rest, &folder));
+        let (ok, bad) = counted.unwrap_or_else(|error| {
+            println!("{}: {error:#}", client.name);
+            (0, 1)
+        });
+        if folder.join("report.json").exists() {
+            reports.push(folder.join("report.json"));
+        }
+        rows.push(format!("{:<16} {ok:>4} passed  {bad:>3} failed  {:>5.1} min", client.name, minutes_since(started)));
+        passed += ok;
+        failed += bad;
+    }
+    if !reports.is_empty() {
+        let merged = Command::new(&suite).arg("merge").args(&reports).arg("--out").arg(&out).status()?;
+        ensure!(merged.success(), "the reports do not merge");
+    }
+    println!(
+        "\n{}\n\n{passed} passed, {failed} failed; the matrix is {}",
+        rows.join("\n"),
+        out.join("matrix.md").display()
+    );
+    Ok((passed, failed))
+}
+
+/// Whether a program is on the path.
+fn is_here(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+}
+
+fn build(client: &Client) -> anyhow::Result<()> {
+    let Some((program, arguments)) = client.build.split_first() else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(tree::root()).env("LEVADA_TARGET", target()).env("CARGO_TARGET_DIR", target());
+    ensure!(
+        command.status().with_context(|| program.clone())?.success(),
+        "it does not build: {}",
+        client.build.join(" ")
+    );
+    Ok(())
+}
+
+/// Runs one client and counts what its report says.
+fn one(suite: &Path, client: &Client, rest: &[&str], folder: &Path) -> anyhow::Result<(u64, u64)> {
+    // A report of an earlier run says nothing about this one.
+    let _ = std::fs::remove_dir_all(folder);
+    let mut command = Command::new(suite);
+    command.args(["run", "--quiet", "--client", &client.name]).args(rest).arg("--out").arg(folder);
+    let status = command.current_dir(tree::root()).status()?;
+    let path = folder.join("report.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("no report: the run ends with {status}"))?;
+    let report: serde_json::Value = serde_json::from_str(&text)?;
+    let runs = report["runs"].as_array().cloned().unwrap_or_default();
+    let outcomes: Vec<String> = runs
+        .iter()
+        .flat_map(|run| run["cases"].as_array().cloned().unwrap_or_default())
+        .filter_map(|case| case["outcome"].as_str().map(str::to_owned))
+        .collect();
+    let count = |names: &[&str]| outcomes.iter().filter(|outcome| names.contains(&outcome.as_str())).count() as u64;
+    let passed = count(&["pass", "non-strict", "xfail"]);
+    let failed = outcomes.len() as u64 - passed - count(&["n/a"]);
+    ensure!(status.success() || failed != 0, "the run ends with {status}");
+    Ok((passed, failed))
+}
