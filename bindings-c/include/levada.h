@@ -168,6 +168,108 @@
 /* A token or context file cannot be read. */
 #define LEVADA_E_CREDENTIALS_UNREADABLE 60013
 
+/* Names of options. ClientOptions: How a client connects. What is left open is discovered: LEVADA_SERVER and
+   LEVADA_TOKEN_FILE, then the selected saved context, then the file a server on this machine leaves for its own
+   user. */
+/* Address of the server: `levada://host:port`, `levada+tls://host:port` or `host:port`. At most 1 KiB. */
+#define LEVADA_OPTION_SERVER "server"
+/* Name of the user. At most 255 bytes. */
+#define LEVADA_OPTION_USER "user"
+/* Password of `user`. At most 1 KiB. */
+#define LEVADA_OPTION_PASSWORD "password"
+/* Text of a personal access token. At most 1 KiB. */
+#define LEVADA_OPTION_TOKEN "token"
+/* File that holds a token; read at every connection, so that it may be replaced. */
+#define LEVADA_OPTION_TOKEN_FILE "token_file"
+/* Present no credentials, for servers that ask for none. Default false. */
+#define LEVADA_OPTION_ANONYMOUS "anonymous"
+/* Saved context to use; `server` wins over the context's. At most 255 bytes. */
+#define LEVADA_OPTION_CONTEXT "context"
+/* Authorities to trust, in PEM, instead of the web's. */
+#define LEVADA_OPTION_TLS_CA_FILE "tls_ca_file"
+/* Name to verify, where it is not the host of the address. At most 255 bytes. */
+#define LEVADA_OPTION_TLS_SERVER_NAME "tls_server_name"
+/* Accept any certificate: whoever is on the path can read and change everything, credentials included. Default false. */
+#define LEVADA_OPTION_TLS_DANGEROUSLY_ACCEPT_ANY_CERTIFICATE "tls_dangerously_accept_any_certificate"
+/* How long one attempt to connect may take, authentication included. Default 10 s; 1 ms to 1 year. */
+#define LEVADA_OPTION_CONNECT_TIMEOUT_MS "connect_timeout_ms"
+/* How long a request may take, its retries included; a connection that leaves one unanswered longer is given up.
+   Default 30 s; 1 ms to 1 year. */
+#define LEVADA_OPTION_REQUEST_TIMEOUT_MS "request_timeout_ms"
+/* First wait before another attempt, before jitter. Default 50 ms; 1 ms to 1 year. */
+#define LEVADA_OPTION_BACKOFF_FLOOR_MS "backoff_floor_ms"
+/* Longest wait before another attempt, before jitter. Default 5 s; 1 ms to 1 year. */
+#define LEVADA_OPTION_BACKOFF_CEILING_MS "backoff_ceiling_ms"
+/* What the client calls itself to the server; absent: `levada-` and its language. At most 255 bytes. */
+#define LEVADA_OPTION_CLIENT_NAME "client_name"
+
+/* Names of options. ConsumerOptions: What a consumer reads and how. */
+/* Which partitions; absent: all there are when the consumer is made. */
+#define LEVADA_OPTION_PARTITIONS "partitions"
+/* Where to start. Default latest. */
+#define LEVADA_OPTION_FROM "from"
+/* Where to start in single partitions. */
+#define LEVADA_OPTION_PARTITION_FROM "partition_from"
+/* Stop at the end of each partition as it was when the consumer subscribed. Default false. */
+#define LEVADA_OPTION_UNTIL_END "until_end"
+/* Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to 1
+   TiB. */
+#define LEVADA_OPTION_PREFETCH_BYTES "prefetch_bytes"
+/* What to do about damaged batches. Default stop. */
+#define LEVADA_OPTION_ON_CORRUPT "on_corrupt"
+/* What to do when the log lost its end. Default stop. */
+#define LEVADA_OPTION_ON_TRUNCATED "on_truncated"
+/* What to do when the position is not in the log. Default stop. */
+#define LEVADA_OPTION_ON_OUT_OF_RANGE "on_out_of_range"
+
+/* Names of options. ProducerOptions: How a producer batches, numbers and waits. */
+/* Size a batch aims at, in bytes before compression; a larger message has a batch for itself. Default 1 MiB; 1 byte to
+   16 MiB. */
+#define LEVADA_OPTION_BATCH_BYTES "batch_bytes"
+/* Messages a batch holds at most. Default 1000000; 1 to 1000000. */
+#define LEVADA_OPTION_BATCH_MESSAGES "batch_messages"
+/* How long a batch that is not full waits for more; at 0 it leaves as soon as the connection is free, so that batches
+   grow by themselves under load. Default 0; at most 1 hour. */
+#define LEVADA_OPTION_LINGER_MS "linger_ms"
+/* Unacknowledged batches per partition; the server may allow fewer, and without idempotence it is 1. Default 8; 1 to
+   64. */
+#define LEVADA_OPTION_MAX_IN_FLIGHT "max_in_flight"
+/* Codec of batches. Default topic. */
+#define LEVADA_OPTION_COMPRESSION "compression"
+/* Level of zstd, from fast to small; absent: 3. 1 to 19. */
+#define LEVADA_OPTION_COMPRESSION_LEVEL "compression_level"
+/* Whether batches are numbered, so that a retry never duplicates; without, a batch whose fate is unknown fails at once.
+   Default true. */
+#define LEVADA_OPTION_IDEMPOTENT "idempotent"
+/* The least an acknowledgement must mean; the topic's own is the floor. Default memory. */
+#define LEVADA_OPTION_DURABILITY "durability"
+/* How long a message may stay unacknowledged, from hand-over; nothing else abandons a batch that may have reached the
+   server. Default 2 minutes; 1 ms to 1 year. */
+#define LEVADA_OPTION_DELIVERY_TIMEOUT_MS "delivery_timeout_ms"
+/* Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB; more
+   than 0. */
+#define LEVADA_OPTION_MAX_BUFFERED_BYTES "max_buffered_bytes"
+
+/* Names of options. TopicChanges: What changes about a topic; what is absent stays. */
+/* May only grow; the order of a key's messages breaks across the change. 1 to 4096. */
+#define LEVADA_OPTION_PARTITION_COUNT "partition_count"
+/* LEVADA_OPTION_DURABILITY: Applies to appends after the change. */
+/* LEVADA_OPTION_COMPRESSION: Codec its producers use unless told otherwise. */
+/* Bytes kept per partition; 0: all. */
+#define LEVADA_OPTION_RETENTION_BYTES "retention_bytes"
+/* How long messages are kept; 0: for ever. At most 100 years. */
+#define LEVADA_OPTION_RETENTION_AGE_MS "retention_age_ms"
+/* Size at which a segment is sealed; 0: the server's default. */
+#define LEVADA_OPTION_SEGMENT_BYTES "segment_bytes"
+
+/* Names of options. TopicOptions: What a topic is created with. */
+/* LEVADA_OPTION_PARTITION_COUNT: Partitions. Default 1; 1 to 4096. */
+/* LEVADA_OPTION_DURABILITY: What an acknowledgement means at least. Default disk. */
+/* LEVADA_OPTION_COMPRESSION: Codec its producers use unless told otherwise. Default producer. */
+/* LEVADA_OPTION_RETENTION_BYTES: Bytes kept per partition; absent: all. */
+/* LEVADA_OPTION_RETENTION_AGE_MS: How long messages are kept; absent: for ever. At most 100 years. */
+/* LEVADA_OPTION_SEGMENT_BYTES: Size at which a segment is sealed; absent: the server's default. */
+
 
 /*
  What the application binary interface is called: the number in the library's SONAME. Raised on any incompatible change.

@@ -734,6 +734,11 @@ class TopicSettings:
     segment_bytes: int | None
     """Size at which a segment is sealed; absent is the server's default."""
 
+    @property
+    def retention_age(self) -> timedelta | None:
+        """``retention_age_us`` as a timedelta."""
+        return None if self.retention_age_us is None else timedelta(microseconds=self.retention_age_us)
+
     @classmethod
     def _from(cls, record: Mapping[str, Any]) -> TopicSettings:
         return cls(

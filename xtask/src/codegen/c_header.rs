@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::api::Api;
 use super::files::Generated;
 use super::names::{comment, sentence};
 use super::protocol::{Errors, Protocol, by_code, by_number};
@@ -104,8 +105,8 @@ template <class Type> inline Type levada_init_() {
 ";
 
 /// The header, if the C library is there.
-pub(super) fn files(root: &Path, protocol: &Protocol) -> Result<Generated> {
-    let mut builder = cbindgen::Builder::new().with_config(config(&protocol.errors));
+pub(super) fn files(root: &Path, protocol: &Protocol, api: &Api) -> Result<Generated> {
+    let mut builder = cbindgen::Builder::new().with_config(config(&protocol.errors, api));
     for source in SOURCES {
         builder = builder.with_src(root.join(format!("bindings-c/src/{source}.rs")));
     }
@@ -114,7 +115,7 @@ pub(super) fn files(root: &Path, protocol: &Protocol) -> Result<Generated> {
     Ok(vec![(PathBuf::from(HEADER), String::from_utf8(out)?)])
 }
 
-fn config(errors: &Errors) -> cbindgen::Config {
+fn config(errors: &Errors, api: &Api) -> cbindgen::Config {
     let mut config = cbindgen::Config {
         language: cbindgen::Language::C,
         style: cbindgen::Style::Both,
@@ -126,7 +127,7 @@ fn config(errors: &Errors) -> cbindgen::Config {
         documentation_style: cbindgen::DocumentationStyle::C,
         line_length: 120,
         header: Some(OPENING.to_owned()),
-        after_includes: Some(numbers(errors)),
+        after_includes: Some(numbers(errors) + &option_names(api)),
         trailer: Some(CLOSING.to_owned()),
         ..cbindgen::Config::default()
     };
@@ -147,4 +148,30 @@ fn numbers(errors: &Errors) -> String {
         let _ = writeln!(out, "/* {text} */\n#define LEVADA_E_{name} {}", error.code);
     }
     out
+}
+
+/// Names of options, so that a slip of the pen is an error of the compiler.
+fn option_names(api: &Api) -> String {
+    let mut out = String::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, options) in &api.options {
+        let text = comment(&format!("Names of options. {name}: {}", uncommented(&options.doc)), "   ", 3);
+        let _ = writeln!(out, "\n/* {} */", text.trim());
+        for field in &options.fields {
+            let text = comment(&uncommented(&field.full_doc()), "   ", 0);
+            let text = text.trim();
+            if seen.insert(&field.name) {
+                let (upper, lower) = (field.name.to_uppercase(), &field.name);
+                let _ = writeln!(out, "/* {text} */\n#define LEVADA_OPTION_{upper} \"{lower}\"");
+            } else {
+                let _ = writeln!(out, "/* LEVADA_OPTION_{}: {} */", field.name.to_uppercase(), text);
+            }
+        }
+    }
+    out
+}
+
+/// Text that cannot end a comment.
+fn uncommented(text: &str) -> String {
+    text.replace("*/", "* /")
 }

@@ -42,7 +42,7 @@ fn stale(root: &Path) -> Result<Generated> {
     files.extend(kotlin::files(&api)?);
     files.extend(reference::files(&api)?);
     files.extend(parity::files(root, &api)?);
-    files.extend(c_header::files(root, &protocol)?);
+    files.extend(c_header::files(root, &protocol, &api)?);
     files.retain(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
     Ok(files)
 }

@@ -200,15 +200,7 @@ fn record_kt(out: &mut String, name: &str, record: &Record) -> Result<()> {
     }
     out.push_str(") {\n");
     for field in &record.fields {
-        if let (Type::I64, Some(moment)) = (field.kind.required(), field.name.strip_suffix("_us")) {
-            let (property, number) = (lower_camel(moment), lower_camel(&field.name));
-            let _ = writeln!(out, "    /** [{number}] as an instant. */");
-            let _ = if field.kind.is_optional() {
-                writeln!(out, "    public val {property}: Instant? get() = {number}?.let(::instant)\n")
-            } else {
-                writeln!(out, "    public val {property}: Instant get() = instant({number})\n")
-            };
-        }
+        time_kt(out, field);
     }
     if record.fields.iter().any(|field| field.secret) {
         let shown: Vec<_> = record.fields.iter().filter(|field| !field.secret).collect();
@@ -226,6 +218,25 @@ fn record_kt(out: &mut String, name: &str, record: &Record) -> Result<()> {
     }
     out.push_str("            )\n    }\n}\n");
     Ok(())
+}
+
+/// The same time in the type that Java has for it: times are signed, durations are not.
+fn time_kt(out: &mut String, field: &Field) {
+    let (property, number) = match field.name.strip_suffix("_us") {
+        Some(plain) => (lower_camel(plain), lower_camel(&field.name)),
+        None => return,
+    };
+    let (kind, make, article) = match field.kind.required() {
+        Type::I64 => ("Instant", "instant", "an instant"),
+        Type::U64 => ("Duration", "micros", "a duration"),
+        _ => return,
+    };
+    let _ = writeln!(out, "    /** [{number}] as {article}. */");
+    let _ = if field.kind.is_optional() {
+        writeln!(out, "    public val {property}: {kind}? get() = {number}?.let(::{make})\n")
+    } else {
+        writeln!(out, "    public val {property}: {kind} get() = {make}({number})\n")
+    };
 }
 
 // ---------------------------------------------------------------- errors

@@ -172,9 +172,7 @@ fn record_py(out: &mut String, name: &str, record: &Record) -> Result<()> {
         docstring(out, &sentence(&field.doc, &field.name), 4);
     }
     for field in &record.fields {
-        if let (Type::I64, Some(moment)) = (field.kind.required(), field.name.strip_suffix("_us")) {
-            moment_py(out, field, moment);
-        }
+        time_py(out, field);
     }
     let _ = writeln!(
         out,
@@ -187,18 +185,20 @@ fn record_py(out: &mut String, name: &str, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// The same moment in the type that Python has for it.
-fn moment_py(out: &mut String, field: &Field, moment: &str) {
-    let doc = format!("`{}` as a datetime in UTC.", field.name);
-    if field.kind.is_optional() {
-        let _ = writeln!(out, "\n    @property\n    def {moment}(self) -> datetime | None:");
-        docstring(out, &doc, 8);
-        let _ = writeln!(out, "        return None if self.{0} is None else datetime_of(self.{0})", field.name);
-    } else {
-        let _ = writeln!(out, "\n    @property\n    def {moment}(self) -> datetime:");
-        docstring(out, &doc, 8);
-        let _ = writeln!(out, "        return datetime_of(self.{})", field.name);
-    }
+/// The same time in the type that Python has for it: times are signed, durations are not.
+fn time_py(out: &mut String, field: &Field) {
+    let Some(plain) = field.name.strip_suffix("_us") else { return };
+    let (kind, made, form) = match field.kind.required() {
+        Type::I64 => ("datetime", format!("datetime_of(self.{})", field.name), "a datetime in UTC"),
+        Type::U64 => ("timedelta", format!("timedelta(microseconds=self.{})", field.name), "a timedelta"),
+        _ => return,
+    };
+    let null = if field.kind.is_optional() { " | None" } else { "" };
+    let _ = writeln!(out, "\n    @property\n    def {plain}(self) -> {kind}{null}:");
+    docstring(out, &format!("`{}` as {form}.", field.name), 8);
+    let guard =
+        if field.kind.is_optional() { format!("None if self.{} is None else ", field.name) } else { String::new() };
+    let _ = writeln!(out, "        return {guard}{made}");
 }
 
 // ---------------------------------------------------------------- errors

@@ -910,6 +910,9 @@ public data class TopicSettings(
     /** Size at which a segment is sealed; absent is the server's default. */
     val segmentBytes: Long?,
 ) {
+    /** [retentionAgeUs] as a duration. */
+    public val retentionAge: Duration? get() = retentionAgeUs?.let(::micros)
+
     internal companion object {
         fun of(record: Value): TopicSettings =
             TopicSettings(
