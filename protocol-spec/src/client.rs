@@ -155,6 +155,9 @@ fn reply_kind(kind: Kind) -> Option<Kind> {
     Kind::from_code(kind.code() | 0x8000)
 }
 
+/// Feature bits of this client: version 1 defines none.
+const FEATURES: u64 = 0;
+
 /// What a server may send in one body: a fetch or a delivery of some batches.
 const MAX_BODY_BYTES: usize = 2 * limits::MAX_BATCH_BYTES;
 
@@ -181,7 +184,7 @@ impl Connection {
         let hello = Hello {
             min_version: limits::PROTOCOL_VERSION,
             max_version: limits::PROTOCOL_VERSION,
-            features: 0,
+            features: FEATURES,
             batch_formats: vec![1],
             codecs: connection.config.codecs.clone(),
             client: connection.config.client.clone(),
@@ -282,6 +285,9 @@ impl Connection {
     fn on_welcome(&mut self, welcome: Welcome) -> Result<Option<ClientEvent>, ClientFault> {
         if welcome.version != limits::PROTOCOL_VERSION {
             return Err(ClientFault::Order { what: "the server chose a version that was not offered" });
+        }
+        if welcome.features != FEATURES {
+            return Err(ClientFault::Order { what: "the server has a feature in force that was not offered" });
         }
         if (welcome.max_control_bytes as usize) < limits::MAX_PREAUTH_FRAME_BYTES {
             return Err(ClientFault::Order { what: "the server takes no control part that version 1 promises" });

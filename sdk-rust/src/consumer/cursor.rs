@@ -18,6 +18,9 @@ use super::inbound::{Inbound, Item};
 use super::options::OnCorrupt;
 use crate::error::{Error, Result};
 
+/// How often a batch that fails its checksum is asked for again: the server checks what it reads, so the way to here may
+/// have damaged it, and skipping it then would lose messages that are whole.
+const READ_AGAIN: u32 = 2;
 /// Decompressed bodies kept for reuse, in bytes.
 const POOL_BYTES: usize = 8 << 20;
 
@@ -40,6 +43,8 @@ struct Lane {
     /// Batches received and not looked at.
     rest: Bytes,
     current: Option<Current>,
+    /// The position at which a batch failed its checksum, and how often it was asked for again since.
+    read_again: (u64, u32),
     until: Option<u64>,
     failed: Option<Error>,
     reported: bool,
@@ -91,6 +96,7 @@ impl Cursor {
             generation: 0,
             rest: Bytes::new(),
             current: None,
+            read_again: (0, 0),
             until: None,
             failed: None,
             reported: false,
@@ -249,6 +255,7 @@ impl Cursor {
         let stored = match StoredBatch::split_first(&mut lane.rest) {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(()),
+            Err(_) if self.read_again(index, position, wake) => return Ok(()),
             Err(error) => return Err(corrupt(position, None, &error)),
         };
         let end_offset = stored.last_offset() + 1;
@@ -262,13 +269,33 @@ impl Cursor {
                 lane.current = Some(Current { open, end_offset, stored_bytes, walk: None });
                 Ok(())
             }
+            Err(BatchError::Checksum) if self.read_again(index, position, wake) => Ok(()),
             Err(error) if self.on_corrupt == OnCorrupt::Skip => {
-                tracing::warn!(partition = lane.partition, first_offset = stored.base_offset(), %error, "a damaged batch is skipped");
+                let partition = self.lanes[index].partition;
+                tracing::warn!(partition, first_offset = stored.base_offset(), %error, "a damaged batch is skipped");
                 self.commit(index, end_offset, stored.server().leader_epoch, stored_bytes, wake);
                 Ok(())
             }
             Err(error) => Err(corrupt(stored.base_offset(), Some(end_offset), &error)),
         }
+    }
+
+    /// Asks for everything from the position on again, unless that has been tried; tells whether it did.
+    fn read_again(&mut self, index: usize, position: u64, wake: &mut bool) -> bool {
+        let lane = &mut self.lanes[index];
+        let times = if lane.read_again.0 == position { lane.read_again.1 } else { 0 };
+        let mut state = self.inbound.lock();
+        let inbound = &mut state.lanes[index];
+        if times == READ_AGAIN || inbound.generation != lane.generation {
+            return false;
+        }
+        tracing::warn!(partition = lane.partition, position, "a batch arrived damaged and is asked for again");
+        lane.read_again = (position, times + 1);
+        (lane.rest, lane.current) = (Bytes::new(), None);
+        inbound.clear();
+        inbound.restart = true;
+        *wake |= state.schedule();
+        true
     }
 
     /// Hands out what is left of the current batch, or as much as may be.
