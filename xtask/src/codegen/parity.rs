@@ -27,7 +27,7 @@ pub(super) struct Language {
 pub(super) const LANGUAGES: [Language; 7] = [
     Language { key: "rust", client: "rust", title: "Rust", joint: "::", is_camel: false },
     Language { key: "python", client: "python", title: "Python", joint: ".", is_camel: false },
-    Language { key: "aio", client: "python-async", title: "Python asyncio", joint: ".", is_camel: false },
+    Language { key: "aio", client: "python-asyncio", title: "Python asyncio", joint: ".", is_camel: false },
     Language { key: "node", client: "node", title: "Node", joint: ".", is_camel: true },
     Language { key: "c", client: "c", title: "C", joint: "_", is_camel: false },
     Language { key: "cpp", client: "cpp", title: "C++", joint: "::", is_camel: false },
