@@ -13,16 +13,20 @@ export type Sendable = OutgoingMessage | Uint8Array | string;
 export class Delivery {
   #receipt: Receipt | undefined;
   #failure: Error | undefined;
-  readonly #waiters = new Set<() => void>();
+  /** Made by the first who waits: most deliveries have nobody. */
+  #waiters: Set<() => void> | undefined;
 
   /** @internal */
   settle(failure: Error | undefined, receipt: Receipt | undefined): void {
     this.#failure = failure;
     this.#receipt = receipt;
-    for (const waiter of this.#waiters) {
-      waiter();
+    const waiters = this.#waiters;
+    if (waiters !== undefined) {
+      this.#waiters = undefined;
+      for (const waiter of waiters) {
+        waiter();
+      }
     }
-    this.#waiters.clear();
   }
 
   /** Whether it is settled. */
@@ -49,9 +53,9 @@ export class Delivery {
         stop?.();
         finish();
       };
-      this.#waiters.add(waiter);
+      (this.#waiters ??= new Set()).add(waiter);
       const stop = watch(options, (why) => {
-        this.#waiters.delete(waiter);
+        this.#waiters?.delete(waiter);
         reject(givenUp(why, true));
       });
     });
@@ -124,6 +128,10 @@ export class Producer {
     return new Promise((resolve, reject) => {
       throwIfAborted(options);
       const delivery = new Delivery();
+      if (this.#waiting.length === 0 && this.#tryPlace(message, delivery)) {
+        resolve(delivery);
+        return;
+      }
       let stop: (() => void) | undefined;
       let settled = false;
       const leave = this.#place(message, delivery, (failure) => {
