@@ -1,7 +1,7 @@
 //! Commands as calls of the client: the dispatcher. Each arm is one call of the public API.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use levada::{
@@ -222,7 +222,7 @@ fn producer_call(command: Command) -> Result<Call, Reply> {
             let keeper = Arc::clone(&session);
             Ok(call(session, async move {
                 let delivery = producer.enqueue(message).await?;
-                keeper.keep(&command.makes, Handle::Delivery(Arc::new(Mutex::new(Some(delivery)))));
+                keeper.keep(&command.makes, Handle::Delivery(delivery));
                 Ok(json!({}))
             }))
         }
@@ -262,8 +262,6 @@ fn send(producer: Arc<Producer>, args: &Value, session: Arc<Session>) -> Result<
 
 fn delivery_wait(command: Command) -> Result<Call, Reply> {
     let Some(Handle::Delivery(delivery)) = command.on else { return Err(wrong_handle(&command.op)) };
-    let taken = delivery.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let delivery = taken.ok_or_else(|| Reply::AdapterError("this delivery was waited for already".to_owned()))?;
     let session = command.session;
     Ok(call(Arc::clone(&session), async move { delivery.await.map(|receipt| values::receipt(&receipt, &session)) }))
 }

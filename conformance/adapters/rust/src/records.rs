@@ -1,8 +1,8 @@
 //! Records as they are told: fields by the names of the protocol.
 
 use levada::{
-    PartitionInfo, PositionResolved, ServerInfo, ServerStatus, StreamDescription, StreamInfo, TokenInfo,
-    TopicDescription, TopicInfo, UserDescription, UserInfo,
+    PartitionInfo, PositionResolved, ReadOnlyPartition, ServerInfo, ServerStatus, StreamDescription, StreamInfo,
+    TokenInfo, TopicDescription, TopicInfo, UserDescription, UserInfo,
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub(crate) fn topic(info: &TopicInfo) -> Value {
         "options": {
             "partition_count": options.partition_count, "durability": name(&options.durability),
             "compression": name(&options.compression), "retention_bytes": options.retention_bytes.map(wide),
-            "retention_age_ms": options.retention_age_us.map(|age| age / 1000),
+            "retention_age_us": options.retention_age_us.map(wide),
             "segment_bytes": options.segment_bytes.map(wide),
         },
     })
@@ -102,6 +102,10 @@ pub(crate) fn status(status: &ServerStatus) -> Value {
         "disk_total_bytes": wide(status.disk_total_bytes), "disk_free_bytes": wide(status.disk_free_bytes),
         "cache_bytes": wide(status.cache_bytes), "appended_bytes": wide(status.appended_bytes),
         "flush_count": wide(status.flush_count), "flush_p50_us": status.flush_p50_us, "flush_p99_us": status.flush_p99_us,
-        "read_only_partitions": status.read_only_partitions.len(),
+        "read_only_partitions": status.read_only_partitions.iter().map(read_only).collect::<Vec<_>>(),
     })
+}
+
+fn read_only(info: &ReadOnlyPartition) -> Value {
+    json!({"stream": info.stream, "topic": info.topic, "partition": info.partition, "reason": info.reason})
 }

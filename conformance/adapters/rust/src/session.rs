@@ -26,7 +26,7 @@ pub(crate) enum Handle {
     Client(Client),
     Producer(Arc<Producer>),
     Consumer(Arc<Consumer>),
-    Delivery(Arc<Mutex<Option<Delivery>>>),
+    Delivery(Delivery),
 }
 
 /// What came of a command, as the keys beside its id.

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         }
     }
     print(&format!(
-        "{} files in {}; their form is described in README.md there and in spec.md",
+        "{} files in {}; spec.md describes their form in its appendix",
         VECTORS.len(),
         arguments.out.display()
     ));
