@@ -69,7 +69,7 @@ fn matrix(wanted: &[String], rest: &[&str]) -> anyhow::Result<(u64, u64)> {
     }
     let out = target().join("conformance");
     let (mut passed, mut failed) = (0, 0);
-    let (mut reports, mut rows) = (Vec::new(), Vec::new());
+    let (mut reports, mut rows, mut built) = (Vec::new(), Vec::new(), Vec::new());
     for client in known.iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name)) {
         let missing: Vec<&str> = client.tools.iter().map(String::as_str).filter(|tool| !is_here(tool)).collect();
         if !missing.is_empty() {
@@ -78,7 +78,7 @@ fn matrix(wanted: &[String], rest: &[&str]) -> anyhow::Result<(u64, u64)> {
         }
         let started = now();
         let folder = out.join(&client.name);
-        let counted = build(client).and_then(|()| one(&suite, client, rest, &folder));
+        let counted = build(client, &mut built).and_then(|()| one(&suite, client, rest, &folder));
         let (ok, bad) = counted.unwrap_or_else(|error| {
             println!("{}: {error:#}", client.name);
             (0, 1)
@@ -108,15 +108,17 @@ fn is_here(tool: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
 }
 
-fn build(client: &Client) -> anyhow::Result<()> {
+/// Builds a client, unless another of the same build did: a language may have several.
+fn build<'a>(client: &'a Client, built: &mut Vec<&'a [String]>) -> anyhow::Result<()> {
     let Some((program, arguments)) = client.build.split_first() else { return Ok(()) };
+    if built.contains(&client.build.as_slice()) {
+        return Ok(());
+    }
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(tree::root()).env("LEVADA_TARGET", target()).env("CARGO_TARGET_DIR", target());
-    ensure!(
-        command.status().with_context(|| program.clone())?.success(),
-        "it does not build: {}",
-        client.build.join(" ")
-    );
+    command.args(arguments).current_dir(tree::root()).env("CARGO_TARGET_DIR", target());
+    let status = command.status().with_context(|| program.clone())?;
+    ensure!(status.success(), "it does not build: {}", client.build.join(" "));
+    built.push(&client.build);
     Ok(())
 }
 

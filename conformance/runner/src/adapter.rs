@@ -347,6 +347,10 @@ fn spawn(launch: &Launch) -> Result<Child, Fault> {
         return Err(Fault::Crash("the client's description has an empty command".to_owned()));
     };
     let program = locate(program, &launch.base);
+    let arguments = arguments.iter().map(|argument| match argument.starts_with("./") || argument.starts_with("../") {
+        true => launch.base.join(argument).into_os_string(),
+        false => argument.into(),
+    });
     let mut command = std::process::Command::new(&program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("LEVADA_"));

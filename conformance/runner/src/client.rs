@@ -14,7 +14,8 @@ use crate::ops;
 pub struct Description {
     /// A column of the report.
     pub name: String,
-    /// Program and arguments of its adapter. A program with a slash is relative to the folder of the description.
+    /// Program and arguments of its adapter. Words that begin with `./` or `../` are relative to
+    /// the folder of the description.
     pub command: Vec<String>,
     /// What makes the adapter; the repository's own tasks run it.
     #[serde(default)]
