@@ -1,5 +1,6 @@
 //! Repository tasks: `cargo xtask` lists them. Logic of tasks lives here in Rust, one file per task; `.ci/run` only installs tools and calls `test`.
 
+mod c;
 mod codegen;
 mod conformance;
 mod live;
@@ -16,8 +17,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart, node,
-                  python, conformance
+  test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart, c,
+                  node, python, conformance
+  c LIBRARIES BINARIES
+                  the phase c with libraries and a server that are built already, in those folders
   tidy            the rules of this code base that a program can check
   codegen         write the generated code and pages from messages.toml, errors.toml and sdk-rust/api.toml
   codegen --check fail if they are stale
@@ -44,6 +47,12 @@ fn main() -> ExitCode {
         ["results", report, "--check"] => codegen::keep_results(&tree::root(), report.as_ref(), true),
         ["python"] => python::build(&test::target()).map(drop),
         ["conformance", options @ ..] => conformance::run(options),
+        ["c", libraries, binaries] => {
+            c::build_and_test(libraries.as_ref(), binaries.as_ref()).and_then(|(_, failed)| {
+                anyhow::ensure!(failed == 0, "{failed} failed");
+                Ok(())
+            })
+        }
         ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");

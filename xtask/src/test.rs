@@ -34,6 +34,7 @@ const PHASES: &[Phase] = &[
     ("rust", rust),
     ("docs", docs),
     ("quickstart", quickstart),
+    ("c", c),
     ("node", node),
     ("python", python),
     ("conformance", conformance),
@@ -120,6 +121,16 @@ fn docs() -> anyhow::Result<Count> {
 /// What a newcomer runs: the pages' commands.
 fn quickstart() -> anyhow::Result<Count> {
     let (passed, failed) = crate::quickstart::check(&ci_binaries()?)?;
+    Ok(Count { passed, failed })
+}
+
+/// The C library as installed.
+fn c() -> anyhow::Result<Count> {
+    let binaries = ci_binaries()?;
+    if !cargo(&["build", "--profile", "ci", "--locked", "-p", "levada-c"]).status()?.success() {
+        bail!("the C library does not build");
+    }
+    let (passed, failed) = crate::c::build_and_test(&binaries, &binaries)?;
     Ok(Count { passed, failed })
 }
 
