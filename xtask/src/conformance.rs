@@ -11,6 +11,13 @@ use crate::live::now;
 use crate::test::{cargo, minutes_since, target};
 use crate::tree;
 
+/// Whether clients are soaked after their cases.
+#[derive(Clone, Copy)]
+enum Soak {
+    No,
+    Too,
+}
+
 /// A line of `levada-conformance list --clients`.
 #[derive(Deserialize)]
 struct Client {
@@ -29,8 +36,34 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
             other => rest.push(other),
         }
     }
-    let (_, failed) = matrix(&wanted, &rest)?;
+    let (_, failed) = matrix(&wanted, &rest, Soak::No)?;
     ensure!(failed == 0, "{failed} failed");
+    Ok(())
+}
+
+/// Connections and messages of a soak in `cargo xtask test`; by itself it does ten times as much, and more.
+const SHORT_SOAK: &[&str] = &["--connects", "1000", "--messages", "100000"];
+const LONG_SOAK: &[&str] = &["--connects", "10000", "--messages", "5000000"];
+
+/// Soaks clients whose tools are here; `options` are `--client NAME`, and amounts of one's own.
+pub(crate) fn soak(options: &[&str]) -> anyhow::Result<()> {
+    let suite = suite()?;
+    let mut arguments = options.to_vec();
+    let has = |name: &str| options.contains(&name);
+    if !has("--connects") && !has("--messages") {
+        arguments.extend(LONG_SOAK);
+    }
+    let known = clients(&suite)?;
+    let names: Vec<&str> = options.windows(2).filter(|pair| pair[0] == "--client").map(|pair| pair[1]).collect();
+    let mut built = Vec::new();
+    for client in known.iter().filter(|client| names.is_empty() || names.contains(&client.name.as_str())) {
+        build(client, &mut built)?;
+        if names.is_empty() {
+            arguments.extend(["--client", &client.name]);
+        }
+    }
+    let status = Command::new(&suite).arg("soak").args(&arguments).current_dir(tree::root()).status()?;
+    ensure!(status.success(), "something is left behind");
     Ok(())
 }
 
@@ -38,7 +71,7 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
 pub(crate) fn check() -> anyhow::Result<(u64, u64)> {
     let suite = suite()?;
     let proven = Command::new(&suite).arg("selftest").current_dir(tree::root()).status().context("selftest")?.success();
-    let (passed, failed) = matrix(&[], &[])?;
+    let (passed, failed) = matrix(&[], &[], Soak::Too)?;
     Ok((passed + u64::from(proven), failed + u64::from(!proven)))
 }
 
@@ -60,7 +93,7 @@ fn clients(suite: &Path) -> anyhow::Result<Vec<Client>> {
 }
 
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
-fn matrix(wanted: &[String], rest: &[&str]) -> anyhow::Result<(u64, u64)> {
+fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, u64)> {
     let suite = suite()?;
     let known = clients(&suite)?;
     if let Some(unknown) = wanted.iter().find(|name| !known.iter().any(|client| client.name == **name)) {
@@ -78,7 +111,12 @@ fn matrix(wanted: &[String], rest: &[&str]) -> anyhow::Result<(u64, u64)> {
         }
         let started = now();
         let folder = out.join(&client.name);
-        let counted = build(client, &mut built).and_then(|()| one(&suite, client, rest, &folder));
+        let mut counted = build(client, &mut built).and_then(|()| one(&suite, client, rest, &folder));
+        if let (Soak::Too, Ok((ok, bad))) = (soak, &mut counted) {
+            let mut soaked = Command::new(&suite);
+            soaked.args(["soak", "--client", &client.name]).args(SHORT_SOAK).current_dir(tree::root());
+            *(if soaked.status()?.success() { ok } else { bad }) += 1;
+        }
         let (ok, bad) = counted.unwrap_or_else(|error| {
             println!("{}: {error:#}", client.name);
             (0, 1)

@@ -29,6 +29,9 @@ cargo xtask COMMAND
   python          build the wheels of the Python client and of the server, and install them into target/ci/python/venv
   conformance [--client NAME]… [--run GLOB]…
                   build the suite and the clients whose tools are here, run the matrix, merge the reports
+  soak [--client NAME]… [--connects N] [--messages N]
+                  put clients under much of the same, and look for what stays behind in their processes (default: all
+                  clients, 10,000 connections, 5,000,000 messages)
   recovery [--partitions N] [--mib N] [--kills N]
                   fill that many partitions with that many MiB each, kill -9 the server under load, and tell how soon
                   it is ready again and whether all is there (default: 1 partition, 1024 MiB, 3 kills)
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
                 Ok(())
             })
         }
+        ["soak", options @ ..] => conformance::soak(options),
         ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");
