@@ -131,10 +131,7 @@ impl From<Header> for NativeHeader {
 /// Reads headers where a batch's table says they lie.
 #[uniffi::export]
 fn decode_headers(encoded: Vec<u8>) -> Vec<NativeHeader> {
-    levada_protocol::headers::iterate(&encoded)
-        .map_while(Result::ok)
-        .map(|(name, value)| Header::new(name, value.to_owned()).into())
-        .collect()
+    levada_ffi::decode_headers(&encoded).into_iter().map(Into::into).collect()
 }
 
 /// A message to produce.

@@ -45,7 +45,7 @@ pub use backoff::BackoffOptions;
 pub use client::{Client, ServerInfo};
 pub use consumer::{
     Batch, Batches, Consumer, ConsumerOptions, Messages, OnCorrupt, OnOutOfRange, OnTruncated, ReceivedMessage,
-    ReceivedRef, Taken,
+    ReceivedRef, Taken, decode_headers,
 };
 pub use contexts::{Context, Contexts};
 pub use credentials::Credentials;

@@ -105,7 +105,7 @@ fn clippy() -> anyhow::Result<Count> {
 }
 
 /// Native modules have no tests and no readers of their own: their languages' phases build and test them.
-const WITHOUT_BINDINGS: &[&str] = &["--exclude", "levada-python", "--exclude", "levada-node"];
+const WITHOUT_BINDINGS: &[&str] = &["--exclude", "levada-python", "--exclude", "levada-node", "--exclude", "levada-kotlin"];
 
 /// The command line's tests run the real server: its binary is built before them.
 fn rust() -> anyhow::Result<Count> {

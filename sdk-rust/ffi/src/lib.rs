@@ -33,4 +33,6 @@ pub use process::{close_all, is_inherited, stats};
 pub use producer::Producer;
 pub use queue::{Event, Queue};
 
-pub use levada::{BatchReceipt, Error, Header, HeaderValue, Message, MessageRef, Named, Receipt, Result, Value};
+pub use levada::{
+    BatchReceipt, Error, Header, HeaderValue, Message, MessageRef, Named, Receipt, Result, Value, decode_headers,
+};

@@ -180,6 +180,12 @@ impl Batch {
     }
 }
 
+/// Headers as they lie in a batch, for languages that have its bytes and not the batch.
+#[doc(hidden)]
+pub fn decode_headers(bytes: &[u8]) -> Vec<Header> {
+    owned(headers::iterate(bytes))
+}
+
 fn owned(refs: HeaderRefs<'_>) -> Vec<Header> {
     refs.filter_map(std::result::Result::ok).map(|(name, value)| Header::new(name, value.to_owned())).collect()
 }

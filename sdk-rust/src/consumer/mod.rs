@@ -19,7 +19,7 @@ use std::time::Duration;
 use levada_protocol::ErrorCode;
 use levada_protocol::messages::Position;
 
-pub use batch::{Batch, Messages, ReceivedMessage, ReceivedRef, Taken};
+pub use batch::{Batch, Messages, ReceivedMessage, ReceivedRef, Taken, decode_headers};
 pub use options::{ConsumerOptions, OnCorrupt, OnOutOfRange, OnTruncated};
 
 use crate::admin::{Admin, parse_topic};
