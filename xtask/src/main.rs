@@ -3,6 +3,7 @@
 mod c;
 mod codegen;
 mod conformance;
+mod kotlin;
 mod live;
 mod node;
 mod python;

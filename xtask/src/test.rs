@@ -37,6 +37,7 @@ const PHASES: &[Phase] = &[
     ("c", c),
     ("node", node),
     ("python", python),
+    ("kotlin", kotlin),
     ("conformance", conformance),
 ];
 
@@ -105,7 +106,8 @@ fn clippy() -> anyhow::Result<Count> {
 }
 
 /// Native modules have no tests and no readers of their own: their languages' phases build and test them.
-const WITHOUT_BINDINGS: &[&str] = &["--exclude", "levada-python", "--exclude", "levada-node", "--exclude", "levada-kotlin"];
+const WITHOUT_BINDINGS: &[&str] =
+    &["--exclude", "levada-python", "--exclude", "levada-node", "--exclude", "levada-kotlin"];
 
 /// The command line's tests run the real server: its binary is built before them.
 fn rust() -> anyhow::Result<Count> {
@@ -156,6 +158,11 @@ fn ci_binaries() -> anyhow::Result<PathBuf> {
 /// The wheels, as a user has them.
 fn python() -> anyhow::Result<Count> {
     let (passed, failed) = crate::python::build_and_test(&target())?;
+    Ok(Count { passed, failed })
+}
+
+fn kotlin() -> anyhow::Result<Count> {
+    let (passed, failed) = crate::kotlin::build_and_test(&ci_server()?)?;
     Ok(Count { passed, failed })
 }
 
