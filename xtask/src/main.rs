@@ -19,7 +19,7 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [PHASE…]   everything CI runs, with a count of tests at the end; PHASE: fmt, clippy, tidy, rust, docs, quickstart, c,
-                  node, python, conformance
+                  node, python, kotlin, conformance
   c LIBRARIES BINARIES
                   the phase c with libraries and a server that are built already, in those folders
   tidy            the rules of this code base that a program can check
