@@ -4,6 +4,8 @@ import dev.levada.internal.NativeClient
 import dev.levada.internal.NativeOutcome
 import dev.levada.internal.NativeValue
 import java.time.Duration
+import java.util.Collections
+import java.util.WeakHashMap
 import java.util.concurrent.CompletableFuture
 import java.util.concurrent.atomic.AtomicBoolean
 
@@ -33,6 +35,9 @@ public class Client internal constructor(private val native: NativeClient, priva
     private val caller = Caller(native)
     private val isReleased = AtomicBoolean(false)
 
+    /** What was made from this client and may be open: it would keep memory and descriptors of the core. */
+    private val children: MutableSet<AutoCloseable> = Collections.synchronizedSet(Collections.newSetFromMap(WeakHashMap()))
+
     init {
         Exchange.acquire()
     }
@@ -55,7 +60,7 @@ public class Client internal constructor(private val native: NativeClient, priva
     /** A producer to `stream/topic`. */
     public suspend fun producer(topic: String, options: ProducerOptions = ProducerOptions()): Producer =
         perform({ queue, token -> native.producer(topic, options.fields().native(), queue, token) }) { exchange, outcome ->
-            Producer((outcome as? NativeOutcome.Producer ?: unexpected(outcome)).producer, exchange)
+            Producer((outcome as? NativeOutcome.Producer ?: unexpected(outcome)).producer, exchange).also(children::add)
         }
 
     /** [producer] with options set in a block. */
@@ -75,7 +80,7 @@ public class Client internal constructor(private val native: NativeClient, priva
     /** A consumer of `stream/topic`, or of one partition with `stream/topic:partition`. */
     public suspend fun consumer(topic: String, options: ConsumerOptions = ConsumerOptions()): Consumer =
         perform({ queue, token -> native.consumer(topic, options.fields().native(), queue, token) }) { _, outcome ->
-            Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer)
+            Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer).also(children::add)
         }
 
     /** [consumer] with options set in a block. */
@@ -97,10 +102,20 @@ public class Client internal constructor(private val native: NativeClient, priva
      * A [TimeoutException] says that something was unacknowledged then; the client is closed all the same.
      */
     public suspend fun close(timeout: Duration) {
+        if (native.uniffiIsDestroyed) return
         try {
             perform({ queue, token -> native.end(timeout.timeoutMs(), queue, token) }) { _, _ -> }
         } finally {
-            if (isReleased.compareAndSet(false, true)) Exchange.release(exchange)
+            if (isReleased.compareAndSet(false, true)) {
+                for (child in synchronized(children) { children.toList() }) {
+                    when (child) {
+                        is Producer -> child.letGo()
+                        is Consumer -> child.letGo()
+                    }
+                }
+                native.close()
+                Exchange.release(exchange)
+            }
         }
     }
 

@@ -31,6 +31,9 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
     private val isReceiving = AtomicBoolean(false)
     private var current: ReceivedBatch? = null
 
+    /** What the receive under way waits for. */
+    @Volatile private var waiting: Exchange.Ready? = null
+
     /** A receive whose future was cancelled, until it has let go. */
     @Volatile private var abandoned: Job? = null
 
@@ -114,8 +117,17 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
     public fun resume(partition: Int): Unit = native { native.resume(partition.toUInt()) }
 
     /** Ends the subscriptions; a receive under way fails with [ClosedException]. Closing again does nothing. */
-    public suspend fun close(timeout: Duration): Unit =
+    public suspend fun close(timeout: Duration) {
+        if (native.uniffiIsDestroyed) return
         perform({ queue, token -> native.end(timeout.timeoutMs(), queue, token) }) { _, _ -> }
+        letGo()
+    }
+
+    /** Lets go of the core's half: calls are refused from then on, and who waits hears of it. */
+    internal fun letGo() {
+        native.close()
+        waiting?.signal?.complete(Unit)
+    }
 
     /** [close] with 5 seconds, blocking. */
     override fun close(): Unit = closeBlocking(CLOSE_TIMEOUT)
@@ -185,6 +197,7 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
         try {
             val waiter = Exchange.Ready()
             val token = exchange.expect(waiter)
+            waiting = waiter
             try {
                 native { native.arm(exchange.queue, token.toULong()) }
                 if (nanoseconds == null) {
@@ -193,8 +206,9 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
                     withTimeoutOrNull(nanoseconds / 1_000_000 + 1) { waiter.signal.await() }
                 }
             } finally {
+                waiting = null
                 exchange.forget(token)
-                native.disarm()
+                if (!native.uniffiIsDestroyed) native { native.disarm() }
             }
         } finally {
             Exchange.release(exchange)

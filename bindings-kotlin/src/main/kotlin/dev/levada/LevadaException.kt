@@ -54,4 +54,13 @@ internal inline fun <T> native(body: () -> T): T =
         body()
     } catch (error: NativeException.Failed) {
         throw exceptionOf(error.failure)
+    } catch (error: IllegalStateException) {
+        // What UniFFI says of an object that was let go of, which happens when it is closed.
+        if (error.message?.endsWith("has already been destroyed") == true) throw closed()
+        throw error
     }
+
+internal fun closed(): LevadaException {
+    val text = "the client, producer or consumer is closed"
+    return exceptionOf(NativeFailure(ErrorCode.CLOSED.toUShort(), "CLOSED", "closed", false, false, 0u, text, emptyList()))
+}

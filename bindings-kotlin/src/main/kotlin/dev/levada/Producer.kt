@@ -185,8 +185,16 @@ public class Producer internal constructor(private val native: NativeProducer, p
     public fun flushAsync(): CompletableFuture<Unit> = future { flush() }
 
     /** Takes no more messages and waits until those taken are settled. Closing again does nothing. */
-    public suspend fun close(timeout: Duration): Unit =
+    public suspend fun close(timeout: Duration) {
+        if (native.uniffiIsDestroyed) return
         perform({ queue, token -> native.end(timeout.timeoutMs(), queue, token) }) { _, _ -> }
+        letGo()
+    }
+
+    /** Lets go of the core's half; calls are refused from then on. */
+    internal fun letGo() {
+        native.close()
+    }
 
     /** [close] with 5 seconds, blocking. */
     override fun close(): Unit = closeBlocking(CLOSE_TIMEOUT)

@@ -4,13 +4,11 @@ import com.fasterxml.jackson.databind.JsonNode
 import com.fasterxml.jackson.databind.ObjectMapper
 import com.fasterxml.jackson.databind.node.ArrayNode
 import com.fasterxml.jackson.databind.node.ObjectNode
-import dev.levada.BatchReceipt
 import dev.levada.Header
 import dev.levada.LevadaException
 import dev.levada.Message
 import dev.levada.OutgoingMessage
 import dev.levada.Position
-import dev.levada.Receipt
 import java.lang.reflect.Modifier
 import java.lang.reflect.ParameterizedType
 import java.math.BigDecimal
@@ -138,12 +136,11 @@ fun record(value: Any?): JsonNode =
         null -> json.nullNode()
         is Boolean -> json.nodeFactory.booleanNode(value)
         is Int -> json.nodeFactory.numberNode(value)
-        is Long -> json.nodeFactory.textNode(value.toString())
+        is Long -> json.nodeFactory.textNode(value.toULong().toString())
         is String -> json.nodeFactory.textNode(value)
         is ByteArray -> json.nodeFactory.textNode(encode(value))
         is Enum<*> -> json.nodeFactory.textNode(value.javaClass.getMethod("getWireName").invoke(value) as String)
         is List<*> -> json.createArrayNode().also { array: ArrayNode -> value.forEach { array.add(record(it)) } }
-        is Receipt, is BatchReceipt -> fields(value)
         else -> fields(value)
     }
 
@@ -154,8 +151,9 @@ private fun fields(value: Any): ObjectNode =
             field.isAccessible = true
             val name = snake(field.name)
             when (val content = field.get(value)) {
-                is Duration -> put(name + "_us", (content.seconds * 1_000_000 + content.nano / 1_000).toString())
-                else -> set<JsonNode>(if (field.type == Duration::class.java) name + "_us" else name, record(content))
+                // Times are signed; offsets, sizes and counts are not.
+                is Long -> put(name, if (name.endsWith("_at_us") || name.endsWith("_time_us")) "$content" else "${content.toULong()}")
+                else -> set<JsonNode>(name, record(content))
             }
         }
     }
