@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
@@ -40,6 +41,11 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
     ensure!(failed == 0, "{failed} failed");
     Ok(())
 }
+
+/// Clients that run beside each other: a case waits more than it computes. Each has a server and a folder of its own.
+const AT_ONCE: usize = 3;
+/// What deadlines are multiplied by, because of that.
+const DEADLINE_SCALE: &str = "3";
 
 /// Connections and messages of a soak in `cargo xtask test`; by itself it does ten times as much, and more.
 const SHORT_SOAK: &[&str] = &["--connects", "1000", "--messages", "100000"];
@@ -101,30 +107,48 @@ fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, 
         bail!("there is no client {unknown}; there are: {}", names.join(", "));
     }
     let out = target().join("conformance");
-    let (mut passed, mut failed) = (0, 0);
-    let (mut reports, mut rows, mut built) = (Vec::new(), Vec::new(), Vec::new());
+    let mut built = Vec::new();
+    let mut turns = Vec::new();
     for client in known.iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name)) {
         let missing: Vec<&str> = client.tools.iter().map(String::as_str).filter(|tool| !is_here(tool)).collect();
-        if !missing.is_empty() {
+        if missing.is_empty() {
+            turns.push((client, build(client, &mut built)));
+        } else {
             println!("{}: skipped, it needs {}", client.name, missing.join(", "));
-            continue;
         }
-        let started = now();
-        let folder = out.join(&client.name);
-        let mut counted = build(client, &mut built).and_then(|()| one(&suite, client, rest, &folder));
-        if let (Soak::Too, Ok((ok, bad))) = (soak, &mut counted) {
-            let mut soaked = Command::new(&suite);
-            soaked.args(["soak", "--client", &client.name]).args(SHORT_SOAK).current_dir(tree::root());
-            *(if soaked.status()?.success() { ok } else { bad }) += 1;
+    }
+    let mut results = Vec::new();
+    let next = Mutex::new(turns.into_iter());
+    std::thread::scope(|scope| {
+        let play = || {
+            let mut done = Vec::new();
+            loop {
+                let turn = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((client, build)) = turn else { return done };
+                let started = now();
+                let folder = out.join(&client.name);
+                let counted = build.and_then(|()| whole(&suite, client, rest, soak, &folder));
+                done.push((client, counted, minutes_since(started)));
+            }
+        };
+        let players: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(play)).collect();
+        for player in players {
+            results.extend(player.join().expect("a player reports what fails and does not panic"));
         }
+    });
+    let (mut passed, mut failed) = (0, 0);
+    let (mut reports, mut rows) = (Vec::new(), Vec::new());
+    results.sort_by_key(|(client, ..)| known.iter().position(|other| other.name == client.name));
+    for (client, counted, minutes) in results {
         let (ok, bad) = counted.unwrap_or_else(|error| {
             println!("{}: {error:#}", client.name);
             (0, 1)
         });
-        if folder.join("report.json").exists() {
-            reports.push(folder.join("report.json"));
+        let report = out.join(&client.name).join("report.json");
+        if report.exists() {
+            reports.push(report);
         }
-        rows.push(format!("{:<16} {ok:>4} passed  {bad:>3} failed  {:>5.1} min", client.name, minutes_since(started)));
+        rows.push(format!("{:<16} {ok:>4} passed  {bad:>3} failed  {minutes:>5.1} min", client.name));
         passed += ok;
         failed += bad;
     }
@@ -137,6 +161,17 @@ fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, 
         rows.join("\n"),
         out.join("matrix.md").display()
     );
+    Ok((passed, failed))
+}
+
+/// The cases of one client, then its soak.
+fn whole(suite: &Path, client: &Client, rest: &[&str], soak: Soak, folder: &Path) -> anyhow::Result<(u64, u64)> {
+    let (mut passed, mut failed) = one(suite, client, rest, folder)?;
+    if let Soak::Too = soak {
+        let mut soaked = Command::new(suite);
+        soaked.args(["soak", "--client", &client.name]).args(SHORT_SOAK).current_dir(tree::root());
+        *(if soaked.status()?.success() { &mut passed } else { &mut failed }) += 1;
+    }
     Ok((passed, failed))
 }
 
@@ -166,6 +201,9 @@ fn one(suite: &Path, client: &Client, rest: &[&str], folder: &Path) -> anyhow::R
     let _ = std::fs::remove_dir_all(folder);
     let mut command = Command::new(suite);
     command.args(["run", "--quiet", "--client", &client.name]).args(rest).arg("--out").arg(folder);
+    if !rest.contains(&"--deadline-scale") {
+        command.args(["--deadline-scale", DEADLINE_SCALE]);
+    }
     let status = command.current_dir(tree::root()).status()?;
     let path = folder.join("report.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("no report: the run ends with {status}"))?;
