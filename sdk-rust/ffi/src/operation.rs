@@ -22,7 +22,7 @@ use crate::process::{Handle, Kind};
 use crate::producer::Producer;
 use crate::queue::{Event, Queue};
 
-/// Asked at least every [`SLICE`] while a thread waits; `false` gives up waiting.
+/// Asked at least ten times a second while a thread waits; `false` gives up waiting.
 pub type KeepWaiting<'a> = &'a mut dyn FnMut() -> bool;
 
 /// How long a thread waits before it asks whether to go on: a person's Ctrl-C must not feel late.

@@ -138,20 +138,20 @@ fn names_and_options_are_checked_and_said_by_name() {
         for name in ["a b/t", "s/.hidden", "s/é"] {
             assert_eq!(code(admin.create_topic(name, topic_options(1)).await), "INVALID_NAME", "{name}");
         }
-        let refused = |argument: &'static str, change: fn(&mut levada::TopicOptions)| {
+        let refused = |name: &'static str, argument: &'static str, change: fn(&mut levada::TopicOptions)| {
             let mut options = topic_options(1);
             change(&mut options);
             let admin = admin.clone();
             async move {
                 let error = admin.create_topic("s/t", options).await.unwrap_err();
-                assert_eq!((error.name(), error.detail("argument")), ("INVALID_ARGUMENT", Some(argument)));
+                assert_eq!((error.name(), error.detail("argument")), (name, Some(argument)));
             }
         };
-        refused("partition_count", |options| options.partition_count = 0).await;
-        refused("partition_count", |options| options.partition_count = 4097).await;
-        refused("retention_bytes", |options| options.retention_bytes = Some(0)).await;
-        refused("retention_age_us", |options| options.retention_age_us = Some(0)).await;
-        refused("segment_bytes", |options| options.segment_bytes = Some(1)).await;
+        refused("CLIENT_USAGE", "partition_count", |options| options.partition_count = 0).await;
+        refused("CLIENT_USAGE", "partition_count", |options| options.partition_count = 4097).await;
+        refused("INVALID_ARGUMENT", "retention_bytes", |options| options.retention_bytes = Some(0)).await;
+        refused("INVALID_ARGUMENT", "retention_age_us", |options| options.retention_age_us = Some(0)).await;
+        refused("INVALID_ARGUMENT", "segment_bytes", |options| options.segment_bytes = Some(1)).await;
         let mut quorum = topic_options(1);
         quorum.durability = levada::Durability::Quorum;
         assert_eq!(code(admin.create_topic("s/t", quorum).await), "UNSUPPORTED");
