@@ -166,7 +166,9 @@ BLOCKING = {
 @pytest.mark.parametrize("call", BLOCKING)
 def test_ctrl_c_ends_a_call_that_waits(script: Any, topic: str, call: str) -> None:
     program = f"""
-        import asyncio, sys, levada, levada.aio
+        import asyncio, signal, sys, levada, levada.aio
+        # A shell starts what it puts into the background deaf to Ctrl-C, and a test may be run there.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         topic = sys.argv[1]
 
         async def follow():
