@@ -147,7 +147,7 @@
 #define LEVADA_E_CONNECTION_LOST 60002
 /* No answer in time. */
 #define LEVADA_E_CLIENT_TIMEOUT 60003
-/* The batch was not acknowledged in time; whether it was appended is unknown. */
+/* The message was not acknowledged in time; if it was sent, whether it was appended is unknown. */
 #define LEVADA_E_DELIVERY_TIMEOUT 60004
 /* The caller gave up waiting. */
 #define LEVADA_E_CANCELLED 60005

@@ -1097,7 +1097,7 @@ class ErrorCode:
     """No answer in time."""
 
     DELIVERY_TIMEOUT: ClassVar[int] = 60004
-    """The batch was not acknowledged in time; whether it was appended is unknown."""
+    """The message was not acknowledged in time; if it was sent, whether it was appended is unknown."""
 
     CANCELLED: ClassVar[int] = 60005
     """The caller gave up waiting."""

@@ -200,7 +200,10 @@ func (l *lane) expire(now time.Time) time.Duration {
 			continue
 		}
 		e := fail(CodeDeliveryTimeout, nil, fmt.Sprintf("not acknowledged within %v", l.p.options.DeliveryTimeout))
-		l.giveUp(b, e.maybe())
+		if b.inFlight || b.unknown {
+			e = e.maybe()
+		}
+		l.giveUp(b, e)
 	}
 	if l.open != nil && l.open.count > 0 {
 		wait = min(wait, l.p.options.DeliveryTimeout-now.Sub(l.open.since))

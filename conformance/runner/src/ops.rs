@@ -99,3 +99,65 @@ const WIDE: &[&str] = &[
 pub fn is_wide(name: &str) -> bool {
     WIDE.contains(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::{OPS, Op, WIDE};
+
+    /// What `cargo xtask codegen` writes from `sdk-rust/api.toml`.
+    const SCHEMA: &str = include_str!("../../schema/operations.json");
+    /// Not operations of a client: only adapters have them.
+    const ADAPTERS_OWN: &[&str] = &["stats"];
+    /// Not arguments of an operation: they lie within messages, and within what adapters make payloads from.
+    const MESSAGES_OWN: &[&str] = &["index", "seed", "timestamp_us"];
+
+    fn schema() -> Value {
+        serde_json::from_str(SCHEMA).unwrap()
+    }
+
+    fn keys(object: &Value) -> BTreeSet<&str> {
+        object.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_operations_are_those_of_every_client() {
+        let schema = schema();
+        let clients: Vec<&Op> = OPS.iter().filter(|op| !ADAPTERS_OWN.contains(&op.name)).collect();
+        assert_eq!(keys(&schema["operations"]), clients.iter().map(|op| op.name).collect::<BTreeSet<_>>());
+        for op in clients {
+            let expected = &schema["operations"][op.name];
+            assert_eq!(expected["feature"], op.feature, "feature of {}", op.name);
+            assert_eq!(expected["on"] != "module", op.on, "handle of {}", op.name);
+            let args = op.args.iter().copied().collect::<BTreeSet<_>>();
+            assert_eq!(keys(&expected["args"]["properties"]), args, "arguments of {}", op.name);
+        }
+    }
+
+    #[test]
+    fn arguments_that_travel_as_text_are_those_of_64_bits() {
+        let mut wide = MESSAGES_OWN.iter().map(|name| (*name).to_owned()).collect();
+        collect_wide(&schema(), "", &mut wide);
+        assert_eq!(wide, WIDE.iter().map(|name| (*name).to_owned()).collect());
+    }
+
+    /// Names of properties, at any depth, whose schema is decimal text.
+    fn collect_wide(schema: &Value, name: &str, wide: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(members) => {
+                if members.contains_key("pattern") {
+                    wide.insert(name.to_owned());
+                }
+                for (key, value) in members {
+                    let is_part_of_the_same = matches!(key.as_str(), "anyOf" | "items");
+                    collect_wide(value, if is_part_of_the_same { name } else { key }, wide);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect_wide(item, name, wide)),
+            _ => {}
+        }
+    }
+}

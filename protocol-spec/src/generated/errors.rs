@@ -120,7 +120,7 @@ pub enum ErrorCode {
     ConnectionLost = 60002,
     /// No answer in time.
     ClientTimeout = 60003,
-    /// The batch was not acknowledged in time; whether it was appended is unknown.
+    /// The message was not acknowledged in time; if it was sent, whether it was appended is unknown.
     DeliveryTimeout = 60004,
     /// The caller gave up waiting.
     Cancelled = 60005,
@@ -492,11 +492,12 @@ impl ErrorCode {
             | Self::TlsFailed
             | Self::ConcurrentCall
             | Self::CredentialsUnreadable => MaybeApplied::No,
-            Self::DuplicateUnknownOffset | Self::AppendUnknown | Self::DeliveryTimeout => MaybeApplied::Yes,
+            Self::DuplicateUnknownOffset | Self::AppendUnknown => MaybeApplied::Yes,
             Self::RequestTimeout
             | Self::Internal
             | Self::ConnectionLost
             | Self::ClientTimeout
+            | Self::DeliveryTimeout
             | Self::Cancelled
             | Self::BadFrame
             | Self::ClientInternal => MaybeApplied::Varies,
@@ -552,7 +553,9 @@ impl ErrorCode {
             Self::ConnectFailed => "the server could not be reached",
             Self::ConnectionLost => "the connection ended before the answer came",
             Self::ClientTimeout => "no answer in time",
-            Self::DeliveryTimeout => "the batch was not acknowledged in time; whether it was appended is unknown",
+            Self::DeliveryTimeout => {
+                "the message was not acknowledged in time; if it was sent, whether it was appended is unknown"
+            }
             Self::Cancelled => "the caller gave up waiting",
             Self::Closed => "the client, producer or consumer is closed",
             Self::Forked => "the handle belongs to the parent process",

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::client::{ClientConfig, ClientEvent, ClientFault, Connection};
+use levada_protocol::frame_reader::FrameFault;
 use levada_protocol::limits::MAX_REQUESTS_IN_FLIGHT;
 use levada_protocol::messages::ServerFrame;
 use levada_protocol::pool::BufferPool;
@@ -586,9 +587,11 @@ fn end_of(fault: &ClientFault, farewell: Option<&str>) -> End {
         }
         ClientFault::Silent { .. } => End::Lost(Error::connection_lost(fault)),
         ClientFault::Told(why) => End::Lost(Error::connection_lost(farewell.unwrap_or(why))),
+        // Bytes damaged on their way are the connection's fault, and another may do better.
+        ClientFault::Frame(FrameFault::Checksum) => End::Lost(Error::connection_lost(fault)),
         ClientFault::Frame(_) | ClientFault::Decode { .. } | ClientFault::Order { .. } => {
             tracing::warn!(%fault, "the server broke the protocol");
-            End::Lost(Error::connection_lost(fault))
+            End::Lost(Error::new(ErrorCode::BadFrame, format!("what answers does not follow the protocol: {fault}")))
         }
     }
 }

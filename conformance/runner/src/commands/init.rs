@@ -31,7 +31,11 @@ const FILES: &[(&str, &str)] = &[
     ("client.yaml", CLIENT_YAML),
     ("adapter-protocol.md", include_str!("../../../adapter-protocol.md")),
     ("spec.md", include_str!("../../../../protocol-spec/spec.md")),
+    ("messages.toml", include_str!("../../../../protocol-spec/messages.toml")),
+    ("errors.toml", include_str!("../../../../protocol-spec/errors.toml")),
+    ("api.md", include_str!("../../../../docs/reference/api.md")),
     ("schema/adapter.schema.json", include_str!("../../../schema/adapter.schema.json")),
+    ("schema/operations.json", include_str!("../../../schema/operations.json")),
     ("schema/report.schema.json", include_str!("../../../schema/report.schema.json")),
 ];
 
@@ -48,6 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
   adapter-protocol.md  what your adapter reads and writes
   CHECKLIST.md         operations in the order that pays
   spec.md, vectors/    the protocol and its golden encodings: encode and decode those first, without a network
+  messages.toml        every message of the protocol for a generator, and errors.toml every code with its class
+  api.md               what a client of Levada can do: options, their ranges and defaults; schema/operations.json is the same for machines
   client.yaml          how your adapter is started, and what it can do
 
 Then:

@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 )
@@ -74,8 +76,12 @@ func (f *Frame) HeadFor(bodyBytes int) []byte {
 	return head
 }
 
+// ErrFrameDamaged is wrapped when the checksum of a frame does not fit its bytes: the network did that, not the peer.
+var ErrFrameDamaged = errors.New("a frame was damaged on its way")
+
 // ReadFrame reads one frame whose control part has at most maxControl bytes and whose body has at most maxBody. An error
-// that wraps ErrMalformed means that the peer broke the protocol; others come from r.
+// that wraps ErrMalformed means that the peer broke the protocol, ErrFrameDamaged that bytes were damaged on their way; others come
+// from r.
 func ReadFrame(r io.Reader, maxControl, maxBody uint32) (*Frame, error) {
 	var head [frameHeaderBytes]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -103,7 +109,7 @@ func ReadFrame(r io.Reader, maxControl, maxBody uint32) (*Frame, error) {
 	if flags&flagBody == 0 {
 		f.Control = rest
 		if Checksum(head[:], rest) != crc {
-			return nil, malformed("frame of kind %#04x fails its checksum", f.Kind)
+			return nil, fmt.Errorf("%w: kind %#04x", ErrFrameDamaged, f.Kind)
 		}
 		return f, checkBodyFlag(f.Kind, false)
 	}
@@ -120,7 +126,7 @@ func ReadFrame(r io.Reader, maxControl, maxBody uint32) (*Frame, error) {
 		return nil, malformed("body of %d bytes, allowed are %d", len(f.Body), maxBody)
 	}
 	if Checksum(head[:], rest[:4+controlLength]) != crc {
-		return nil, malformed("frame of kind %#04x fails its checksum", f.Kind)
+		return nil, fmt.Errorf("%w: kind %#04x", ErrFrameDamaged, f.Kind)
 	}
 	return f, checkBodyFlag(f.Kind, true)
 }

@@ -1179,7 +1179,7 @@ public object ErrorCode {
     /** No answer in time. */
     public const val CLIENT_TIMEOUT: Int = 60003
 
-    /** The batch was not acknowledged in time; whether it was appended is unknown. */
+    /** The message was not acknowledged in time; if it was sent, whether it was appended is unknown. */
     public const val DELIVERY_TIMEOUT: Int = 60004
 
     /** The caller gave up waiting. */
