@@ -23,6 +23,7 @@ import kotlin.concurrent.thread
 internal class Exchange private constructor() {
     val queue = NativeQueue()
     private val waiting = ConcurrentHashMap<Long, Waiter>()
+    private val log = CoreLog.start()
 
     @Volatile private var isShut = false
     private var users = 0
@@ -56,6 +57,7 @@ internal class Exchange private constructor() {
         }
         queue.close()
         for (token in waiting.keys) waiting.remove(token)?.let(::endWaiter)
+        log?.end()
     }
 
     private fun deliver(event: NativeEvent) {
@@ -112,8 +114,9 @@ internal class Exchange private constructor() {
                 if (exchange.users > 0) return
                 current = null
             }
-            exchange.isShut = true
+            // In this order: the thread frees the queue as soon as it sees the second.
             exchange.queue.shut()
+            exchange.isShut = true
         }
     }
 }
