@@ -125,9 +125,14 @@ impl NativeConsumer {
         })
     }
 
-    /// The batch of the message taken last. Valid until the next take of a message.
+    /// The batch of the message taken last. Valid until the next take of a message, or `drop_current`.
     fn current(&self) -> Option<NativeBatch> {
         self.current_batch().as_ref().map(NativeBatch::lend)
+    }
+
+    /// Lets go of the batch of the message taken last.
+    fn drop_current(&self) {
+        *self.current_batch() = None;
     }
 
     /// Moves to another position in one partition.

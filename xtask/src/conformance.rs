@@ -48,7 +48,7 @@ const AT_ONCE: usize = 3;
 const DEADLINE_SCALE: &str = "3";
 
 /// Clients whose runtime frees memory and descriptors when it likes: a short soak says nothing about them, a long one does.
-const COLLECTED: &[&str] = &["kotlin", "node"];
+const COLLECTED: &[&str] = &["node"];
 
 /// Connections and messages of a soak in `cargo xtask test`; by itself it does ten times as much, and more.
 const SHORT_SOAK: &[&str] = &["--connects", "1000", "--messages", "100000"];

@@ -60,7 +60,8 @@ public class Client internal constructor(private val native: NativeClient, priva
     /** A producer to `stream/topic`. */
     public suspend fun producer(topic: String, options: ProducerOptions = ProducerOptions()): Producer =
         perform({ queue, token -> native.producer(topic, options.fields().native(), queue, token) }) { exchange, outcome ->
-            Producer((outcome as? NativeOutcome.Producer ?: unexpected(outcome)).producer, exchange).also(children::add)
+            val producer = Producer((outcome as? NativeOutcome.Producer ?: unexpected(outcome)).producer, exchange)
+            producer.also { adopt(it, it::letGo) }
         }
 
     /** [producer] with options set in a block. */
@@ -80,7 +81,8 @@ public class Client internal constructor(private val native: NativeClient, priva
     /** A consumer of `stream/topic`, or of one partition with `stream/topic:partition`. */
     public suspend fun consumer(topic: String, options: ConsumerOptions = ConsumerOptions()): Consumer =
         perform({ queue, token -> native.consumer(topic, options.fields().native(), queue, token) }) { _, outcome ->
-            Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer).also(children::add)
+            val consumer = Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer)
+            consumer.also { adopt(it, it::letGo) }
         }
 
     /** [consumer] with options set in a block. */
@@ -96,6 +98,12 @@ public class Client internal constructor(private val native: NativeClient, priva
     @JvmOverloads
     public fun consumerAsync(topic: String, options: ConsumerOptions = ConsumerOptions()): CompletableFuture<Consumer> =
         future { consumer(topic, options) }
+
+    /** Keeps what was made from this client; what was made while it closed is let go of at once. */
+    private fun adopt(child: AutoCloseable, letGo: () -> Unit) {
+        children.add(child)
+        if (isReleased.get()) letGo()
+    }
 
     /**
      * Lets every producer settle what it has taken, then ends everything made from this client. Closing again does nothing.

@@ -149,8 +149,11 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
         if (taken and NEW_BATCH != 0L) current = native.current()?.let(::ReceivedBatch)
         val batch = checkNotNull(current) { "a message was taken, so there is its batch" }
         val index = (taken and (NEW_BATCH - 1)).toInt()
-        // The last of its batch: the batch is kept by its messages alone.
-        if (index == batch.count - 1) current = null
+        if (index == batch.count - 1) {
+            // The last of its batch: its messages alone keep its copy, and nobody the core's bytes. A close has let go of them.
+            current = null
+            runCatching { native.dropCurrent() }
+        }
         return One(Message(batch, index))
     }
 

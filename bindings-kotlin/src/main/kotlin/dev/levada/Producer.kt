@@ -1,5 +1,6 @@
 package dev.levada
 
+import com.sun.jna.Memory
 import dev.levada.internal.NativeDelivery
 import dev.levada.internal.NativeOutcome
 import dev.levada.internal.NativeProducer
@@ -19,7 +20,8 @@ import java.util.concurrent.atomic.AtomicReference
  * afterwards gives up waiting only: the message is sent all the same.
  */
 public class Producer internal constructor(private val native: NativeProducer, private val exchange: Exchange) : AutoCloseable {
-    private val spare = AtomicReference<ByteBuffer?>()
+    /** Native memory for the next packed call. It is freed by hand: the collector does not know how large it is. */
+    private val spare = AtomicReference<Memory?>()
 
     /** The topic it appends to, `stream/topic`. */
     public val topic: String get() = native { native.topic() }
@@ -162,17 +164,28 @@ public class Producer internal constructor(private val native: NativeProducer, p
     /** Lengths, then payloads, in memory that native code can read; the library copies them before it returns. */
     private fun <T> packed(payloads: List<ByteArray>, use: (ByteBuffer) -> T): T {
         val size = Math.toIntExact(payloads.size * 4L + payloads.sumOf { it.size.toLong() })
-        val kept = spare.getAndSet(null)
-        val buffer = if (kept != null && kept.capacity() >= size) kept else ByteBuffer.allocateDirect(maxOf(size, 1 shl 16))
-        buffer.clear().order(ByteOrder.LITTLE_ENDIAN)
-        for (payload in payloads) buffer.putInt(payload.size)
-        for (payload in payloads) buffer.put(payload)
-        buffer.flip()
+        val memory = memory(size)
         try {
-            return use(buffer.slice())
+            val buffer = memory.getByteBuffer(0, size.toLong()).order(ByteOrder.LITTLE_ENDIAN)
+            for (payload in payloads) buffer.putInt(payload.size)
+            for (payload in payloads) buffer.put(payload)
+            return use(buffer.flip())
         } finally {
-            if (buffer.capacity() <= SPARE_BYTES) spare.set(buffer)
+            val surplus = if (memory.size() <= SPARE_BYTES) spare.getAndSet(memory) else memory
+            surplus?.close()
+            if (native.uniffiIsDestroyed) dropSpare()
         }
+    }
+
+    private fun memory(size: Int): Memory {
+        val kept = spare.getAndSet(null)
+        if (kept != null && kept.size() >= size) return kept
+        kept?.close()
+        return Memory(maxOf(size, LEAST_BYTES).toLong())
+    }
+
+    private fun dropSpare() {
+        spare.getAndSet(null)?.close()
     }
 
     /** Waits until everything handed over before is settled; open batches do not linger. */
@@ -194,6 +207,7 @@ public class Producer internal constructor(private val native: NativeProducer, p
     /** Lets go of the core's half; calls are refused from then on. */
     internal fun letGo() {
         native.close()
+        dropSpare()
     }
 
     /** [close] with 5 seconds, blocking. */
@@ -209,8 +223,10 @@ public class Producer internal constructor(private val native: NativeProducer, p
     private companion object {
         val EMPTY = ByteArray(0)
 
-        /** A larger buffer is not kept for the next call. */
-        const val SPARE_BYTES = 8 shl 20
+        const val LEAST_BYTES = 1 shl 16
+
+        /** Larger memory is not kept for the next call. */
+        const val SPARE_BYTES = 8L shl 20
     }
 }
 

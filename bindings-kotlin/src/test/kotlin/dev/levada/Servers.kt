@@ -55,7 +55,6 @@ fun eventually(what: String, isSo: () -> Boolean) {
     val deadline = System.nanoTime() + 20_000_000_000
     while (!isSo()) {
         check(System.nanoTime() < deadline) { "it never came to this: $what" }
-        System.gc()
         Thread.onSpinWait()
         Thread.sleep(5)
     }
