@@ -172,6 +172,7 @@ impl NativeConsumer {
     #[napi(catch_unwind)]
     pub fn close(&self, env: Env, timeout_ms: f64, token: f64) -> napi::Result<NativeOperation> {
         failure::guarded(&env, || {
+            self.current.take();
             let to = To::Queue(self.queue.clone(), value::token(token));
             Ok(self.consumer.close(duration(timeout_ms), to).into())
         })

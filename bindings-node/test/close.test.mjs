@@ -1,6 +1,7 @@
 // Closing with work in flight: it is bounded, settles everything, and nobody waits for ever.
 
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { test } from "node:test";
 
 import { stats } from "../esm/index.mjs";
@@ -61,6 +62,25 @@ test("closing twice, and closing what a closed client made, does no harm", async
   await producer.close();
   await consumer.close();
   assert.equal(stats().underWay, 0);
+});
+
+test("a closed client keeps no descriptor, whoever holds it", async () => {
+  const held = [];
+  const open = async () => {
+    const client = await server.connect();
+    const topic = await newTopic(client);
+    held.push(client, await client.producer(topic), await client.consumer(topic));
+    await held.at(-2).send("x");
+    await client.close();
+  };
+  const descriptors = () => readdirSync("/proc/self/fd").length;
+  await open();
+  const before = descriptors();
+  for (let n = 0; n < 30; n++) await open();
+  // Threads of the core end a little after the call does.
+  for (let n = 0; n < 100 && descriptors() > before; n++) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.ok(descriptors() <= before + 4, `${before} descriptors before, ${descriptors()} after 30 clients`);
+  assert.equal(held.length, 93);
 });
 
 test("a second receive on a consumer is refused while one waits", async () => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,9 +49,10 @@ pub struct Client {
 
 struct Inner {
     terms: Arc<LinkTerms>,
-    runtime: tokio::runtime::Handle,
     control: Link,
-    produce: OnceLock<Link>,
+    /// Dials when there is a producer. No handle of the runtime is kept to start it later: that would keep the runtime's
+    /// descriptors for as long as somebody holds a closed client.
+    produce: Link,
     clock: Arc<dyn Clock>,
     next_id: AtomicU64,
     producers: Mutex<BTreeMap<u64, Weak<Accumulator>>>,
@@ -119,12 +120,12 @@ impl Client {
         });
         let control = Link::start(Arc::clone(&terms), &runtime);
         control.connect().await?;
+        let produce = Link::start(Arc::clone(&terms), &runtime);
         Ok(Client {
             inner: Arc::new(Inner {
                 terms,
-                runtime,
                 control,
-                produce: OnceLock::new(),
+                produce,
                 clock: options.environment.clock,
                 next_id: AtomicU64::new(1),
                 producers: Mutex::default(),
@@ -196,10 +197,8 @@ impl Client {
         self.inner.closed.store(true, Ordering::Release);
         let producers: Vec<Arc<Accumulator>> = self.producers().values().filter_map(Weak::upgrade).collect();
         for producer in &producers {
-            if producer.begin_close()
-                && let Some(link) = self.inner.produce.get()
-            {
-                link.wake(producer.id());
+            if producer.begin_close() {
+                self.inner.produce.wake(producer.id());
             }
         }
         let mut outcome = Ok(());
@@ -211,7 +210,7 @@ impl Client {
             outcome = outcome.and(settled);
         }
         self.inner.left_batches.fetch_add(self.unsettled_batches(), Ordering::Relaxed);
-        for link in self.inner.produce.get().into_iter().chain([&self.inner.control]) {
+        for link in [&self.inner.produce, &self.inner.control] {
             link.close();
             // The task ends after it has told its residents; it does not wait for the network.
             link.closed().await;
@@ -287,7 +286,7 @@ impl Client {
     }
 
     pub(crate) fn produce_link(&self) -> Link {
-        self.inner.produce.get_or_init(|| Link::start(Arc::clone(&self.inner.terms), &self.inner.runtime)).clone()
+        self.inner.produce.clone()
     }
 
     pub(crate) fn terms(&self) -> Arc<LinkTerms> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use levada::{ClientOptions, ConsumerOptions, Error, ErrorCode, Named, ProducerOptions, Result, Value};
@@ -22,10 +22,15 @@ pub struct Client {
 }
 
 pub(crate) struct Inner {
-    client: levada::Client,
-    /// Gone once closed.
-    lease: Mutex<Option<Lease>>,
+    /// Gone once closed, whoever holds the client still: a language that collects garbage may hold it for long.
+    open: Mutex<Option<Open>>,
     id: OnceLock<u64>,
+}
+
+/// What an open client has.
+struct Open {
+    client: levada::Client,
+    lease: Lease,
 }
 
 impl Client {
@@ -42,7 +47,7 @@ impl Client {
         let runtime = lease.runtime().clone();
         Operation::spawn(&runtime, to, move |_| async move {
             let client = levada::Client::connect(options).await?;
-            let inner = Arc::new(Inner { client, lease: Mutex::new(Some(lease)), id: OnceLock::new() });
+            let inner = Arc::new(Inner { open: Mutex::new(Some(Open { client, lease })), id: OnceLock::new() });
             let _ = inner.id.set(process::register(&inner));
             Ok(Output::Client(Client { inner: Handle::new(Kind::Client, inner) }))
         })
@@ -65,7 +70,7 @@ impl Client {
             if calls::effect(&operation) == Some(calls::Effect::Change) {
                 progress.may_apply();
             }
-            calls::call(&inner.client, &operation, arguments).await.map(|value| match value {
+            calls::call(&inner.core()?, &operation, arguments).await.map(|value| match value {
                 Value::Null => Output::Nothing,
                 value => Output::Value(value),
             })
@@ -75,9 +80,9 @@ impl Client {
     /// What the server told at the last handshake: a record, or null.
     ///
     /// # Errors
-    /// `FORKED`.
+    /// `CLOSED`; `FORKED`.
     pub fn server_info(&self) -> Result<Value> {
-        Ok(self.inner.get()?.client.server_info().map_or(Value::Null, |info| info.into_value()))
+        Ok(self.inner.get()?.core()?.server_info().map_or(Value::Null, |info| info.into_value()))
     }
 
     /// A producer: `Output::Producer`. Completions of its `try_send` go to `acks`.
@@ -117,36 +122,45 @@ impl Client {
 }
 
 impl Inner {
-    pub(crate) fn core(&self) -> &levada::Client {
-        &self.client
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn part<T>(&self, part: impl FnOnce(&Open) -> T) -> Result<T> {
+        self.open().as_ref().map(part).ok_or_else(|| Error::new(ErrorCode::Closed, "the client is closed"))
+    }
+
+    /// The client of the core; `CLOSED` once closed.
+    pub(crate) fn core(&self) -> Result<levada::Client> {
+        self.part(|open| open.client.clone())
     }
 
     /// The runtime; `CLOSED` once closed.
     pub(crate) fn runtime(&self) -> Result<tokio::runtime::Handle> {
-        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*lease {
-            Some(lease) => Ok(lease.runtime().clone()),
-            None => Err(Error::new(ErrorCode::Closed, "the client is closed")),
-        }
+        self.part(|open| open.lease.runtime().clone())
     }
 
     async fn close(&self, timeout: Duration) -> Result<()> {
-        let outcome = self.client.close(timeout).await;
+        // Closed by another call meanwhile.
+        let Ok(client) = self.core() else { return Ok(()) };
+        let outcome = client.close(timeout).await;
         if let Some(id) = self.id.get() {
             process::unregister(*id);
         }
+        let open = self.open().take();
         // The last lease ends the runtime, from a thread of its own.
-        drop(self.lease.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(open);
         outcome
     }
 
     /// Closes from a thread that is not the runtime's; gives the number of batches left unacknowledged.
     pub(crate) fn close_blocking(&self, timeout: Duration) -> usize {
-        if let Ok(runtime) = self.runtime() {
-            // The count below says what the error would.
-            let _ = runtime.block_on(self.close(timeout));
-        }
-        self.client.left_batches()
+        let Ok((client, runtime)) = self.part(|open| (open.client.clone(), open.lease.runtime().clone())) else {
+            return 0;
+        };
+        // The count below says what the error would.
+        let _ = runtime.block_on(self.close(timeout));
+        client.left_batches()
     }
 }
 

@@ -95,7 +95,7 @@ impl Parker {
 
 impl Consumer {
     pub(crate) async fn open(client: Arc<client::Inner>, options: ConsumerOptions) -> Result<Consumer> {
-        let consumer = client.core().consumer(options).await?;
+        let consumer = client.core()?.consumer(options).await?;
         let inner = Inner { client, consumer, state: Mutex::default(), waiting: Mutex::default() };
         Ok(Consumer { inner: Handle::new(Kind::Consumer, Arc::new(inner)) })
     }

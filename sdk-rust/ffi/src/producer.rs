@@ -44,7 +44,7 @@ impl Producer {
             Some(queue) => options.completion_sink(Arc::new(Acks(queue))),
             None => options,
         };
-        let producer = client.core().producer(topic, options).await?;
+        let producer = client.core()?.producer(topic, options).await?;
         Ok(Producer { inner: Handle::new(Kind::Producer, Arc::new(Inner { client, producer })) })
     }
 

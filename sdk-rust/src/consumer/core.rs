@@ -13,7 +13,7 @@ use levada_protocol::messages::{
     Unsubscribe,
 };
 
-use super::inbound::{Inbound, InboundLane, Item};
+use super::inbound::{Inbound, InboundLane, InboundState, Item};
 use super::options::{OnCorrupt, OnOutOfRange, OnTruncated};
 use crate::backoff::{Backoff, BackoffOptions};
 use crate::environment::Random;
@@ -263,7 +263,7 @@ impl ConsumerCore {
     /// Ends the consumer.
     pub(crate) fn stop(&mut self) {
         self.closed = true;
-        self.inbound.update(|state| state.closed = true);
+        self.inbound.update(InboundState::close);
     }
 }
 

@@ -441,10 +441,7 @@ impl Cursor {
         }
         let mut wake = false;
         self.inbound.update(|state| {
-            state.closed = true;
-            for lane in &mut state.lanes {
-                lane.clear();
-            }
+            state.close();
             wake = state.schedule();
         });
         wake

@@ -141,6 +141,14 @@ impl InboundState {
         !std::mem::replace(&mut self.scheduled, true)
     }
 
+    /// Nothing is handed out from now on, so that nothing is kept.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        for lane in &mut self.lanes {
+            lane.clear();
+        }
+    }
+
     /// The task looks.
     pub(crate) fn begin_look(&mut self) {
         self.scheduled = false;

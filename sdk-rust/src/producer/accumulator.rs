@@ -362,6 +362,13 @@ impl Accumulator {
         left
     }
 
+    /// Lets go of the memory kept for batches to come: there will be none.
+    pub(crate) fn release(&self) {
+        let mut state = self.state();
+        state.spare = Vec::new();
+        state.pool = BufferPool::new(0);
+    }
+
     /// Takes everything out.
     pub(crate) fn drain(&self) -> Vec<Ticket> {
         let mut state = self.state();

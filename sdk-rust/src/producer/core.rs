@@ -80,6 +80,13 @@ pub(crate) struct ProducerCore {
     turn: u32,
 }
 
+impl Drop for ProducerCore {
+    /// Whoever still holds the closed producer holds no memory of batches.
+    fn drop(&mut self) {
+        self.accumulator.release();
+    }
+}
+
 impl ProducerCore {
     pub(crate) fn new(accumulator: Arc<Accumulator>, terms: Terms, random: Arc<dyn Random>) -> ProducerCore {
         let identity = if terms.idempotent {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use levada_protocol::ErrorCode;
 use levada_protocol::batch::Codec;
 use levada_protocol::messages::TopicCompression;
+use tokio::time::Instant;
 
 pub use delivery::{BatchDelivery, BatchReceipt, Delivery, Receipt};
 pub use options::{Compression, ProducerOptions};
@@ -24,7 +25,7 @@ use crate::admin::{Admin, parse_topic};
 use crate::client::Client;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
-use crate::link::{Link, LinkTerms, Resident};
+use crate::link::{Link, Resident};
 use crate::message::{AsMessage, MessageRef};
 use accumulator::{Accumulator, Filling, Moment, Refusal, Sizes, charge_bytes};
 use options::DEFAULT_ZSTD_LEVEL;
@@ -49,7 +50,8 @@ pub struct Producer {
     topic: String,
     accumulator: Arc<Accumulator>,
     link: Link,
-    terms: Arc<LinkTerms>,
+    /// What the link's times count from. Not its terms: a closed producer would keep the trusted certificates.
+    epoch: Instant,
     clock: Arc<dyn Clock>,
 }
 
@@ -97,7 +99,7 @@ impl Producer {
         let core = core::ProducerCore::new(Arc::clone(&accumulator), terms, random);
         link.add(id, Resident::Producer(core))?;
         client.remember(&accumulator);
-        Ok(Producer { topic: topic.to_owned(), accumulator, link, terms: client.terms(), clock: client.clock() })
+        Ok(Producer { topic: topic.to_owned(), accumulator, link, epoch: client.terms().epoch, clock: client.clock() })
     }
 
     /// Names this producer in [`BatchEvent`].
@@ -116,7 +118,7 @@ impl Producer {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now_ms: self.terms.now_ms(), now_us: self.clock.now_us() }
+        Moment { now_ms: as_ms(self.epoch.elapsed()), now_us: self.clock.now_us() }
     }
 
     fn push(&self, message: &MessageRef<'_>, token: u64) -> std::result::Result<Delivery, Refusal> {
