@@ -1,16 +1,20 @@
 //! Real connections: TCP, and TLS over it with rustls.
 //!
-//! A certificate is always verified unless the caller used the one option whose name says what it does. Knows no frames.
+//! A certificate is always verified unless the caller used the one option whose name says what it does. Writing to a lost connection
+//! is an error and never a signal, whatever program this is part of. Knows no frames.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -65,6 +69,7 @@ impl SystemConnector {
     async fn open(&self, address: &ServerAddress) -> io::Result<Box<dyn ByteStream>> {
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
+        let stream = Unsignalled(stream);
         if !address.tls {
             return Ok(Box::new(stream));
         }
@@ -83,6 +88,52 @@ impl Connector for SystemConnector {
 impl fmt::Debug for SystemConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SystemConnector").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// MSG_NOSIGNAL. Other systems have no such signal, or an option of the socket that the runtime sets.
+const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 0x4000 } else { 0 };
+
+/// A TCP stream whose writes never raise SIGPIPE. `writev`, which is what a vectored write is otherwise, does, and a program whose
+/// `main` is not Rust's, as one in C, ends by it.
+struct Unsignalled(TcpStream);
+
+impl AsyncRead for Unsignalled {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Unsignalled {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            let send = || SockRef::from(&self.0).send_vectored_with_flags(slices, NO_SIGNAL);
+            match self.0.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 

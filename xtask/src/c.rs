@@ -20,13 +20,21 @@ const DIALECTS: &[(&str, &str, &str)] = &[
     ("c++", "-std=c++17", "examples/tour.cpp"),
     ("c++", "-std=c++20", "examples/tour.cpp"),
 ];
-const TESTS: &[&str] = &["tests/layout.c", "tests/calls.c", "tests/cancel.c", "tests/close.c", "tests/fork.c"];
+const TESTS: &[&str] = &[
+    "tests/layout.c",
+    "tests/calls.c",
+    "tests/cancel.c",
+    "tests/close.c",
+    "tests/lost.c",
+    "tests/fork.c",
+];
 const EXAMPLES: &[&str] = &["examples/blocking.c", "examples/epoll.c", "examples/tour.cpp"];
 /// Under a sanitizer; a child of fork has none of its threads, so that test is left out.
 const SANITIZED_PROGRAMS: &[&str] = &[
     "tests/calls.c",
     "tests/cancel.c",
     "tests/close.c",
+    "tests/lost.c",
     "examples/blocking.c",
     "examples/epoll.c",
     "examples/tour.cpp",
