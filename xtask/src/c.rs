@@ -26,6 +26,7 @@ const TESTS: &[&str] = &[
     "tests/cancel.c",
     "tests/close.c",
     "tests/lost.c",
+    "tests/process.c",
     "tests/fork.c",
 ];
 const EXAMPLES: &[&str] = &["examples/blocking.c", "examples/epoll.c", "examples/tour.cpp"];
@@ -35,6 +36,7 @@ const SANITIZED_PROGRAMS: &[&str] = &[
     "tests/cancel.c",
     "tests/close.c",
     "tests/lost.c",
+    "tests/process.c",
     "examples/blocking.c",
     "examples/epoll.c",
     "examples/tour.cpp",
