@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const KEPT_LINES: usize = 400;
 const KEPT_CHARS: usize = 600;
 /// Log kept for the report, in bytes.
 const KEPT_LOG_BYTES: usize = 16 << 10;
+/// How long the end of the log of a process that is gone may take to be read.
+const LOG_LAG: Duration = Duration::from_secs(1);
 /// How much longer than its deadline a command may take before the adapter counts as stuck.
 pub const GRACE: Duration = Duration::from_secs(2);
 
@@ -80,6 +82,7 @@ struct State {
     fault: Option<Fault>,
     lines: VecDeque<Line>,
     log: VecDeque<u8>,
+    has_log_ended: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +123,7 @@ pub struct Adapter {
     stdin: Option<ChildStdin>,
     shared: Arc<Shared>,
     next_id: u64,
+    is_killed: bool,
     /// What it said about itself.
     pub hello: Value,
 }
@@ -154,7 +158,7 @@ impl Adapter {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || read_log(stderr, &shared));
         }
-        let mut adapter = Adapter { child, stdin, shared, next_id: 0, hello: Value::Null };
+        let mut adapter = Adapter { child, stdin, shared, next_id: 0, is_killed: false, hello: Value::Null };
         let args = json!({"adapter_protocol": [1], "run_id": run_id});
         let pending = adapter.send("hello", None, None, &args, false, deadline)?;
         adapter.hello = match adapter.wait(&pending)? {
@@ -284,7 +288,7 @@ impl Adapter {
     ///
     /// # Errors
     /// What it did instead.
-    pub fn shut_down(mut self, limit: Duration) -> Result<(), Fault> {
+    pub fn shut_down(&mut self, limit: Duration) -> Result<(), Fault> {
         let asked = Instant::now();
         let pending = self.send("shutdown", None, None, &json!({}), false, limit)?;
         match self.wait(&pending)? {
@@ -314,9 +318,23 @@ impl Adapter {
         self.shared.born.elapsed()
     }
 
-    /// The end of what it wrote on standard error.
+    /// How it ended, if it did so by itself: with a signal, or with the status of a sanitizer that found something.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let asked = Instant::now();
+        while !self.is_killed && asked.elapsed() < LOG_LAG {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                ended => return ended.ok().flatten(),
+            }
+        }
+        None
+    }
+
+    /// The end of what it wrote on standard error; all of that, if it is gone.
     pub fn log(&self) -> String {
-        let state = self.shared.state();
+        let is_late = |state: &mut State| (state.fault.is_some() || self.stdin.is_none()) && !state.has_log_ended;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.state(), LOG_LAG, is_late);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let bytes: Vec<u8> = state.log.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -328,6 +346,7 @@ impl Adapter {
     }
 
     fn kill(&mut self) {
+        self.is_killed = !matches!(self.child.try_wait(), Ok(Some(_)));
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             // Gone already is as good.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
@@ -374,6 +393,8 @@ fn read_log(mut stderr: impl Read, shared: &Shared) {
         let over = state.log.len().saturating_sub(KEPT_LOG_BYTES);
         state.log.drain(..over);
     }
+    shared.state().has_log_ended = true;
+    shared.changed.notify_all();
 }
 
 fn read_replies(stdout: impl Read, shared: &Shared) {

@@ -119,7 +119,6 @@ struct World<'a> {
     adapter: Option<Adapter>,
     hello: Value,
     server_version: String,
-    exit: Result<(), Fault>,
     next: u64,
 }
 
@@ -145,7 +144,6 @@ impl<'a> World<'a> {
             adapter: None,
             hello: Value::Null,
             server_version,
-            exit: Ok(()),
             next: 0,
         };
         world.ensure_adapter().map_err(|fault| format!("{}: {}", description.name, fault_text(&fault)))?;
@@ -196,16 +194,26 @@ impl<'a> World<'a> {
     }
 
     /// The process ends when it is told to.
-    fn exit_case(mut self) -> CaseResult {
-        if let Some(adapter) = self.adapter.take() {
-            self.exit = adapter.shut_down(scaled(EXIT, self.settings.scale));
-        }
+    fn exit_case(&mut self) -> CaseResult {
         let title = "The adapter ends by itself after shutdown: no thread of the client holds it up";
-        match &self.exit {
-            Ok(()) => own_case("run/exit", title, Outcome::Pass, String::new()),
-            Err(Fault::Timeout(text)) => own_case("run/exit", title, Outcome::HangOnExit, text.clone()),
-            Err(Fault::Crash(text)) => own_case("run/exit", title, Outcome::Crash, text.clone()),
+        let mut result = own_case("run/exit", title, Outcome::Pass, String::new());
+        if let Some(mut adapter) = self.adapter.take() {
+            self.end(&mut adapter, &mut result);
         }
+        result
+    }
+
+    /// Ends an adapter in good order. What it finds wrong with itself then is a failure of the case.
+    fn end(&self, adapter: &mut Adapter, result: &mut CaseResult) {
+        let Err(fault) = adapter.shut_down(scaled(EXIT, self.settings.scale)) else { return };
+        if result.outcome.is_failure() {
+            return;
+        }
+        (result.outcome, result.message) = match fault {
+            Fault::Timeout(text) => (Outcome::HangOnExit, text),
+            Fault::Crash(text) => (Outcome::Crash, text),
+        };
+        result.log = adapter.log();
     }
 
     // ------------------------------------------------------------ one case
@@ -304,15 +312,7 @@ impl<'a> World<'a> {
         }
         (self.address, self.token_file) = shared;
         if is_usable {
-            match adapter.shut_down(scaled(EXIT, self.settings.scale)) {
-                Err(Fault::Timeout(text)) if result.outcome == Outcome::Pass => {
-                    (result.outcome, result.message) = (Outcome::HangOnExit, text);
-                }
-                Err(Fault::Crash(text)) if result.outcome == Outcome::Pass => {
-                    (result.outcome, result.message) = (Outcome::Crash, text);
-                }
-                _ => {}
-            }
+            self.end(&mut adapter, result);
         }
         Ok(())
     }
@@ -351,6 +351,11 @@ impl<'a> World<'a> {
             };
             result.conversation = lines.iter().map(line).collect();
             result.log = adapter.log();
+        }
+        if result.outcome == Outcome::Crash
+            && let Some(status) = adapter.ended()
+        {
+            result.message.push_str(&format!(" ({status})"));
         }
         !matches!(result.outcome, Outcome::Crash | Outcome::Timeout)
     }

@@ -173,6 +173,10 @@ impl Progress {
             self.clear();
             say(&line);
             say(&format!("    {}", case.message));
+            if case.outcome == Outcome::Crash {
+                // It may be all there is to tell why.
+                case.log.lines().for_each(|line| say(&format!("    | {line}")));
+            }
         } else if self.terminal {
             let shown: String = line.chars().take(100).collect();
             let _ = write!(std::io::stderr(), "\r\x1b[2K{shown}");
