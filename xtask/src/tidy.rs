@@ -104,6 +104,8 @@ const MANIFEST_ABSENCES: &[(&str, &[&str])] = &[
     ("sdk-rust/ffi/Cargo.toml", &["levada-protocol", "levada-storage", "levada-server"]),
     ("bindings-python/Cargo.toml", BENEATH_BINDINGS),
     ("bindings-node/Cargo.toml", BENEATH_BINDINGS),
+    ("bindings-c/Cargo.toml", BENEATH_BINDINGS),
+    ("bindings-kotlin/Cargo.toml", BENEATH_BINDINGS),
     ("conformance/runner/Cargo.toml", &["levada", "levada-protocol", "levada-ffi"]),
     ("bench/Cargo.toml", &["levada-storage", "levada-server", "levada-protocol"]),
 ];
@@ -126,7 +128,11 @@ fn layers(files: &[SourceFile]) -> anyhow::Result<Broken> {
         let manifest = files.iter().find(|file| file.path == *path).with_context(|| format!("{path} is missing"))?;
         let manifest: toml::Table = manifest.text().parse().with_context(|| (*path).to_owned())?;
         let dependencies = manifest.get("dependencies").and_then(|value| value.as_table());
-        let named = dependencies.into_iter().flat_map(toml::Table::keys);
+        // A renamed dependency says what it is by `package`.
+        let package = |(key, value): (&String, &toml::Value)| {
+            value.get("package").and_then(toml::Value::as_str).unwrap_or(key).to_owned()
+        };
+        let named = dependencies.into_iter().flatten().map(package);
         broken.extend(
             named.filter(|name| crates.contains(&name.as_str())).map(|name| format!("{path}: depends on `{name}`")),
         );
