@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use crate::live::now;
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
             other => rest.push(other),
         }
     }
-    let (_, failed) = matrix(&wanted, &rest, Soak::No)?;
+    let (_, failed) = matrix(&ready(&wanted)?, &rest, Soak::No)?;
     ensure!(failed == 0, "{failed} failed");
     Ok(())
 }
@@ -46,9 +46,8 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
 const AT_ONCE: usize = 3;
 /// What deadlines are multiplied by, because of that.
 const DEADLINE_SCALE: &str = "3";
-
-/// Clients whose runtime frees memory and descriptors when it likes: a short soak says nothing about them, a long one does.
-const COLLECTED: &[&str] = &["node"];
+/// The same for what the suite proves itself by, most of which waits until its deadline.
+const SELFTEST_SCALE: &str = "2";
 
 /// Connections and messages of a soak in `cargo xtask test`; by itself it does ten times as much, and more.
 const SHORT_SOAK: &[&str] = &["--connects", "1000", "--messages", "100000"];
@@ -76,12 +75,44 @@ pub(crate) fn soak(options: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The phase of `cargo xtask test`: the suite proves itself, then every client.
+/// The phase of `cargo xtask test`: the suite proves itself, by clients too that must be built for that, then every client.
 pub(crate) fn check() -> anyhow::Result<(u64, u64)> {
-    let suite = suite()?;
-    let proven = Command::new(&suite).arg("selftest").current_dir(tree::root()).status().context("selftest")?.success();
-    let (passed, failed) = matrix(&[], &[], Soak::Too)?;
+    let ready = ready(&[])?;
+    let mut selftest = Command::new(&ready.suite);
+    selftest.args(["selftest", "--deadline-scale", SELFTEST_SCALE]).current_dir(tree::root());
+    let proven = selftest.status().context("selftest")?.success();
+    let (passed, failed) = matrix(&ready, &[], Soak::Too)?;
     Ok((passed + u64::from(proven), failed + u64::from(!proven)))
+}
+
+/// The suite, and the clients that can be run.
+struct Ready {
+    suite: PathBuf,
+    /// Each with why it does not build, if so.
+    clients: Vec<(Client, anyhow::Result<()>)>,
+}
+
+/// Builds the suite and the clients wanted, all if none are named; those whose tools are not here are left out.
+#[expect(clippy::print_stdout, reason = "the report of a command line tool")]
+fn ready(wanted: &[String]) -> anyhow::Result<Ready> {
+    let suite = suite()?;
+    let known = clients(&suite)?;
+    if let Some(unknown) = wanted.iter().find(|name| !known.iter().any(|client| client.name == **name)) {
+        let names: Vec<&str> = known.iter().map(|client| client.name.as_str()).collect();
+        bail!("there is no client {unknown}; there are: {}", names.join(", "));
+    }
+    let mut built = Vec::new();
+    let mut clients = Vec::new();
+    for client in known.into_iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name)) {
+        let missing: Vec<&str> = client.tools.iter().map(String::as_str).filter(|tool| !is_here(tool)).collect();
+        if missing.is_empty() {
+            let outcome = build(&client, &mut built);
+            clients.push((client, outcome));
+        } else {
+            println!("{}: skipped, it needs {}", client.name, missing.join(", "));
+        }
+    }
+    Ok(Ready { suite, clients })
 }
 
 /// Builds the suite and the Rust adapter, and tells where the suite is.
@@ -102,35 +133,23 @@ fn clients(suite: &Path) -> anyhow::Result<Vec<Client>> {
 }
 
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
-fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, u64)> {
-    let suite = suite()?;
-    let known = clients(&suite)?;
-    if let Some(unknown) = wanted.iter().find(|name| !known.iter().any(|client| client.name == **name)) {
-        let names: Vec<&str> = known.iter().map(|client| client.name.as_str()).collect();
-        bail!("there is no client {unknown}; there are: {}", names.join(", "));
-    }
+fn matrix(ready: &Ready, rest: &[&str], soak: Soak) -> anyhow::Result<(u64, u64)> {
+    let suite = &ready.suite;
     let out = target().join("conformance");
-    let mut built = Vec::new();
-    let mut turns = Vec::new();
-    for client in known.iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name)) {
-        let missing: Vec<&str> = client.tools.iter().map(String::as_str).filter(|tool| !is_here(tool)).collect();
-        if missing.is_empty() {
-            turns.push((client, build(client, &mut built)));
-        } else {
-            println!("{}: skipped, it needs {}", client.name, missing.join(", "));
-        }
-    }
     let mut results = Vec::new();
-    let next = Mutex::new(turns.into_iter());
+    let next = Mutex::new(ready.clients.iter());
     std::thread::scope(|scope| {
         let play = || {
             let mut done = Vec::new();
             loop {
                 let turn = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((client, build)) = turn else { return done };
+                let Some((client, built)) = turn else { return done };
                 let started = now();
                 let folder = out.join(&client.name);
-                let counted = build.and_then(|()| whole(&suite, client, rest, soak, &folder));
+                let counted = match built {
+                    Ok(()) => whole(suite, client, rest, soak, &folder),
+                    Err(error) => Err(anyhow!("{error:#}")),
+                };
                 done.push((client, counted, minutes_since(started)));
             }
         };
@@ -141,7 +160,7 @@ fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, 
     });
     let (mut passed, mut failed) = (0, 0);
     let (mut reports, mut rows) = (Vec::new(), Vec::new());
-    results.sort_by_key(|(client, ..)| known.iter().position(|other| other.name == client.name));
+    results.sort_by_key(|(client, ..)| ready.clients.iter().position(|(other, _)| other.name == client.name));
     for (client, counted, minutes) in results {
         let (ok, bad) = counted.unwrap_or_else(|error| {
             println!("{}: {error:#}", client.name);
@@ -156,7 +175,7 @@ fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, 
         failed += bad;
     }
     if !reports.is_empty() {
-        let merged = Command::new(&suite).arg("merge").args(&reports).arg("--out").arg(&out).status()?;
+        let merged = Command::new(suite).arg("merge").args(&reports).arg("--out").arg(&out).status()?;
         ensure!(merged.success(), "the reports do not merge");
     }
     println!(
@@ -170,9 +189,7 @@ fn matrix(wanted: &[String], rest: &[&str], soak: Soak) -> anyhow::Result<(u64, 
 /// The cases of one client, then its soak.
 fn whole(suite: &Path, client: &Client, rest: &[&str], soak: Soak, folder: &Path) -> anyhow::Result<(u64, u64)> {
     let (mut passed, mut failed) = one(suite, client, rest, folder)?;
-    if let Soak::Too = soak
-        && !COLLECTED.contains(&client.name.as_str())
-    {
+    if let Soak::Too = soak {
         let mut soaked = Command::new(suite);
         soaked.args(["soak", "--client", &client.name]).args(SHORT_SOAK).current_dir(tree::root());
         *(if soaked.status()?.success() { &mut passed } else { &mut failed }) += 1;
@@ -187,16 +204,16 @@ fn is_here(tool: &str) -> bool {
 }
 
 /// Builds a client, unless another of the same build did: a language may have several.
-fn build<'a>(client: &'a Client, built: &mut Vec<&'a [String]>) -> anyhow::Result<()> {
+fn build(client: &Client, built: &mut Vec<Vec<String>>) -> anyhow::Result<()> {
     let Some((program, arguments)) = client.build.split_first() else { return Ok(()) };
-    if built.contains(&client.build.as_slice()) {
+    if built.contains(&client.build) {
         return Ok(());
     }
     let mut command = Command::new(program);
     command.args(arguments).current_dir(tree::root()).env("CARGO_TARGET_DIR", target());
     let status = command.status().with_context(|| program.clone())?;
     ensure!(status.success(), "it does not build: {}", client.build.join(" "));
-    built.push(&client.build);
+    built.push(client.build.clone());
     Ok(())
 }
 
