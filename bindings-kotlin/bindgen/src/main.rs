@@ -6,10 +6,48 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use uniffi::{GenerateOptions, TargetLanguage};
 
 const USAGE: &str = "levada-kotlin-bindgen OUT [LIBRARY]";
+
+/// Where `CallMemory` takes over the native memory of a call's structures: what UniFFI writes, and what stands there instead.
+const CALL_MEMORY: &[(&str, &str)] = &[
+    (
+        "    var status = UniffiRustCallStatus()
+    val return_value = callback(status)
+    uniffiCheckCallStatus(errorHandler, status)
+    return return_value
+",
+        "    val memory = CallMemory.get()
+    val mark = memory.mark()
+    try {
+        val status = memory.status()
+        val return_value = callback(status)
+        uniffiCheckCallStatus(errorHandler, status)
+        memory.keep(status)
+        return return_value
+    } finally {
+        memory.release(mark)
+    }
+",
+    ),
+    (
+        "        }.also {
+            if(it.data == null) {",
+        "        }.also {
+            CallMemory.get().lower(it)
+            if(it.data == null) {",
+    ),
+    (
+        "_rustbuffer_free(buf, status)
+        }
+",
+        "_rustbuffer_free(buf, status)
+        }.also { CallMemory.free(buf) }
+",
+    ),
+];
 
 fn main() -> Result<()> {
     let mut arguments = env::args_os().skip(1).map(PathBuf::from);
@@ -25,10 +63,20 @@ fn main() -> Result<()> {
         ..GenerateOptions::default()
     })
     .with_context(|| format!("cannot read {}", library.display()))?;
+    take_over_memory(&out.join("kotlin/dev/levada/internal/levada_kotlin.kt"))?;
     let native = out.join("native").join(jna_platform());
     fs::create_dir_all(&native)?;
     fs::copy(&library, native.join(library_name())).with_context(|| format!("cannot copy {}", library.display()))?;
     Ok(())
+}
+
+fn take_over_memory(source: &Path) -> Result<()> {
+    let mut text = fs::read_to_string(source).with_context(|| format!("read {}", source.display()))?;
+    for (written, wanted) in CALL_MEMORY {
+        ensure!(text.matches(written).count() == 1, "UniFFI does not write this once any more: {written}");
+        text = text.replace(written, wanted);
+    }
+    Ok(fs::write(source, text)?)
 }
 
 fn library_name() -> String {
