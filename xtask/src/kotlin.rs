@@ -1,19 +1,24 @@
-//! The Kotlin client: builds it, runs its tests against the real server, and installs it where Maven finds it.
+//! The Kotlin client: builds it, runs its tests against the real server, installs it where Maven finds it, and follows the quick
+//! starts of its README from there, in folders outside the repository.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::live::{Scratch, Server};
 use crate::tree;
 
-/// Builds the client with its native half, runs its tests against `server`, and installs it: passed and failed tests.
-/// Where there is no JDK or no Maven it says so and runs none.
+/// Languages of the README's quick starts.
+const QUICK_STARTS: &[&str] = &["kotlin", "java"];
+
+/// Builds the client with its native half, runs its tests with the server that lies in `binaries`, installs it, and follows the
+/// quick starts: passed and failed tests. Where there is no JDK or no Maven it says so and runs none.
 ///
 /// # Errors
 /// Maven cannot be run, or fails before it runs a test.
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
-pub(crate) fn build_and_test(server: &Path) -> Result<(u64, u64)> {
+pub(crate) fn build_and_test(binaries: &Path) -> Result<(u64, u64)> {
     if let Some(missing) = ["javac", "mvn"].into_iter().find(|tool| !runs(tool)) {
         println!("kotlin: skipped, because {missing} is not installed");
         return Ok((0, 0));
@@ -26,13 +31,71 @@ pub(crate) fn build_and_test(server: &Path) -> Result<(u64, u64)> {
         .args(["--batch-mode", "--quiet", "--file"])
         .arg(directory().join("pom.xml"))
         .arg("install")
-        .env("LEVADA_SERVER_BIN", server)
+        .env("LEVADA_SERVER_BIN", binaries.join("levada-server"))
         .status()
         .context("mvn install")?;
-    let (passed, failed) = read(&reports)?;
+    let (mut passed, mut failed) = read(&reports)?;
     ensure!(status.success() || failed > 0, "mvn install fails");
     ensure!(passed + failed > 0, "mvn install ran no test");
+    if failed > 0 {
+        println!("kotlin: nothing is installed, so the quick starts wait");
+        return Ok((passed, failed));
+    }
+    match quick_starts(binaries) {
+        Ok(()) => passed += 1,
+        Err(error) => {
+            println!("kotlin: the quick start: {error:#}");
+            failed += 1;
+        }
+    }
     Ok((passed, failed))
+}
+
+/// Does what the README says, word by word: one server and its topic, and for each language an empty folder with the page's files
+/// and the page's command, which must print what the page says.
+fn quick_starts(binaries: &Path) -> Result<()> {
+    let page = std::fs::read_to_string(directory().join("README.md"))?;
+    let home = Scratch::new(&std::env::temp_dir(), "kotlin-quick-start")?;
+    let server = Server::start(binaries, &home.path, "127.0.0.1:0")?;
+    let create = tree::fenced_blocks(&page, "sh").into_iter().flat_map(|(_, text)| lines_of(&text, "levada "));
+    for line in create {
+        ensure!(server.command("sh").args(["-euc", &line]).status()?.success(), "{line}");
+    }
+    for language in QUICK_STARTS {
+        let folder = home.path.join(language);
+        write_file(&page, "xml", &folder)?;
+        let after = write_file(&page, language, &folder)?;
+        let next = |wanted: &str| -> Result<String> {
+            let block = tree::fenced_blocks(&page, wanted).into_iter().find(|(line, _)| after < *line);
+            block.map(|(_, text)| text).with_context(|| format!("no {wanted} after the {language}"))
+        };
+        let output = server.command("sh").args(["-euc", &next("sh")?]).current_dir(&folder).output()?;
+        // Maven ends its output by taking back colours, wherever that goes.
+        let said = String::from_utf8(output.stdout)?.replace("\u{1b}[0m", "");
+        let complained = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{language} ends with {}: {said}{complained}", output.status);
+        let wanted = next("text")?;
+        ensure!(said.trim_end() == wanted, "{language} prints {said:?}, not {wanted:?}; {complained}");
+    }
+    server.stop()
+}
+
+/// Writes a page's first block of a language as the file that the line before it names; gives the number of the block's line.
+fn write_file(page: &str, language: &str, folder: &Path) -> Result<usize> {
+    let (number, text) = tree::fenced_blocks(page, language)
+        .into_iter()
+        .next()
+        .with_context(|| format!("the page has no {language}"))?;
+    let before = page.lines().take(number - 1).filter(|line| !line.is_empty()).last();
+    let name = before.and_then(|line| line.strip_suffix("`:")).and_then(|line| line.rsplit('`').next());
+    let path = folder.join(name.with_context(|| format!("no line before the {language} names its file"))?);
+    std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    Ok(number)
+}
+
+fn lines_of(text: &str, prefix: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
 }
 
 fn directory() -> PathBuf {

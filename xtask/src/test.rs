@@ -162,7 +162,7 @@ fn python() -> anyhow::Result<Count> {
 }
 
 fn kotlin() -> anyhow::Result<Count> {
-    let (passed, failed) = crate::kotlin::build_and_test(&ci_server()?)?;
+    let (passed, failed) = crate::kotlin::build_and_test(&ci_binaries()?)?;
     Ok(Count { passed, failed })
 }
 
