@@ -1,74 +1,113 @@
 package dev.levada.bench
 
+import dev.levada.Client
+import dev.levada.Consumer
 import dev.levada.Levada
+import dev.levada.Message
 import dev.levada.Position
-import dev.levada.TestServer
-import dev.levada.TopicOptions
+import dev.levada.Producer
 import kotlinx.coroutines.runBlocking
 import java.time.Duration
+import java.util.Locale
 
 /**
- * Messages of 1 KiB, sent and received in batches with every payload read, and the latency of one at a time: JSON on standard
- * output. `mvn test-compile exec:java@bench`, with LEVADA_SERVER_BIN set. Argument: how many messages; default 1,000,000.
+ * What the binding costs: messages of 1 KiB in batch calls with every payload read, and one at a time. Prints one line of JSON.
+ * The same phases in Rust are `sdk-rust/examples/baseline.rs`; run both against one server, one after the other, each on an empty
+ * topic. Server and credentials are discovered, as by any client. Arguments: the topic, and how many messages (500,000).
  */
 object Bench {
     private const val PAYLOAD_BYTES = 1024
     private const val BATCH = 1000
+    private const val SINGLES = 2000
+    private const val REPEATS = 3
+
+    /** Sent first, so that what is measured is compiled. */
+    private const val WARM_UP = 100_000
+    private val payload = ByteArray(PAYLOAD_BYTES) { it.toByte() }
 
     @JvmStatic
     fun main(arguments: Array<String>) {
-        val count = arguments.firstOrNull()?.toInt() ?: 1_000_000
-        TestServer.start().use { server -> runBlocking { print(measure(server, count)) } }
+        val topic = arguments.firstOrNull() ?: error("the first argument is an empty topic")
+        val count = arguments.getOrNull(1)?.toInt() ?: 500_000
+        val phases = runBlocking { Levada.connect().use { measure(it, topic, count) } }
+        println(phases.joinToString(", ", """{"client": "kotlin", """, "}") { (name, value) -> """"$name": $value""" })
     }
 
-    private suspend fun measure(server: TestServer, count: Int): String =
-        Levada.connect(server.options()).use { client ->
-            for (topic in listOf("bench/warm", "bench/batched", "bench/single")) client.admin.createTopic(topic, TopicOptions())
-            produce(client, "bench/warm", count / 4)
-            consume(client, "bench/warm", count / 4)
-            val sent = produce(client, "bench/batched", count)
-            val received = consume(client, "bench/batched", count)
-            val single = client.producer("bench/single").use { producer ->
-                val payload = ByteArray(PAYLOAD_BYTES)
-                repeat(1_000) { producer.send(payload) }
-                LongArray(5_000) { nanoseconds { producer.send(payload) } }.apply { sort() }
-            }
-            """{"client": "kotlin", "payload_bytes": $PAYLOAD_BYTES, "messages": $count, """ +
-                """"produce_messages_per_s": ${count * 1_000_000_000L / sent}, """ +
-                """"consume_messages_per_s": ${count * 1_000_000_000L / received}, """ +
-                """"send_p50_us": ${single[2_500] / 1_000}, "send_p99_us": ${single[4_950] / 1_000}}""" + "\n"
-        }
+    private suspend fun measure(client: Client, topic: String, count: Int): List<Pair<String, String>> =
+        client.producer(topic).use { producer ->
+            sendBatches(producer, WARM_UP)
+            repeat(WARM_UP) { producer.enqueue(payload) }
+            producer.flush()
+            listOf(
+                "send_batch" to rate(count, nanoseconds { sendBatches(producer, count) }),
+                "enqueue" to rate(
+                    count,
+                    nanoseconds {
+                        repeat(count) { producer.enqueue(payload) }
+                        producer.flush()
+                    },
+                ),
+                "send_one" to sendOne(producer),
+            )
+        } + listOf(
+            "receive_batch" to consume(client, topic) { batches(it) { message -> message.payload?.size } },
+            "receive_batch_views" to consume(client, topic) { batches(it) { message -> message.payloadView()?.remaining() } },
+            "iterate" to consume(client, topic, ::oneByOne),
+        )
 
-    private suspend fun produce(client: dev.levada.Client, topic: String, count: Int): Long {
-        val batch = List(BATCH) { ByteArray(PAYLOAD_BYTES) { it.toByte() } }
-        return client.producer(topic).use { producer ->
-            nanoseconds {
-                // Two calls under way keep the connection busy.
-                var before = producer.sendPayloadsAsync(batch)
-                repeat(count / BATCH - 1) {
-                    val next = producer.sendPayloadsAsync(batch)
-                    before.join()
-                    before = next
-                }
-                before.join()
+    private suspend fun sendBatches(producer: Producer, count: Int) {
+        val batch = List(BATCH) { payload }
+        repeat(count / BATCH) { producer.sendPayloads(batch) }
+    }
+
+    private suspend fun sendOne(producer: Producer): String {
+        val samples = LongArray(SINGLES) { nanoseconds { producer.send(payload) } }.apply { sort() }
+        val shares = listOf(50, 90, 99).map { percent ->
+            "\"p${percent}_us\": ${decimal(samples[SINGLES * percent / 100] / 1e3, 1)}"
+        }
+        return shares.joinToString(", ", "{", "}")
+    }
+
+    /** Reads the topic to its end; the fastest of some times. */
+    private suspend fun consume(client: Client, topic: String, read: suspend (Consumer) -> Int): String {
+        val measured = List(REPEATS) {
+            client.consumer(topic) { from = Position.EARLIEST; untilEnd = true }.use { consumer ->
+                var count = 0
+                val took = nanoseconds { count = read(consumer) }
+                count to took
             }
+        }
+        return measured.minBy { (_, took) -> took }.let { (count, took) -> rate(count, took) }
+    }
+
+    private suspend fun batches(consumer: Consumer, size: (Message) -> Int?): Int {
+        var count = 0
+        var bytes = 0L
+        do {
+            val messages = consumer.receiveBatch(maxMessages = BATCH, timeout = Duration.ofSeconds(10))
+            for (message in messages) bytes += size(message) ?: 0
+            count += messages.size
+        } while (!messages.finished)
+        check(bytes == count.toLong() * PAYLOAD_BYTES) { "$bytes bytes in $count messages" }
+        return count
+    }
+
+    private suspend fun oneByOne(consumer: Consumer): Int {
+        var count = 0
+        while (true) {
+            val message = consumer.receive() ?: return count
+            if (message.payload != null) count += 1
         }
     }
 
-    private suspend fun consume(client: dev.levada.Client, topic: String, count: Int): Long =
-        client.consumer(topic) { from = Position.EARLIEST }.use { consumer ->
-            var left = count
-            var bytes = 0L
-            val took = nanoseconds {
-                while (left > 0) {
-                    val messages = consumer.receiveBatch(timeout = Duration.ofSeconds(10))
-                    for (message in messages) bytes += message.payload!!.size
-                    left -= messages.size
-                }
-            }
-            check(bytes == count.toLong() * PAYLOAD_BYTES) { "$bytes bytes came" }
-            took
-        }
+    private fun rate(count: Int, nanoseconds: Long): String {
+        val seconds = nanoseconds / 1e9
+        val perSecond = count / seconds
+        val mib = perSecond * PAYLOAD_BYTES / (1 shl 20)
+        return """{"messages_per_s": ${decimal(perSecond, 0)}, "mib_per_s": ${decimal(mib, 1)}, "seconds": ${decimal(seconds, 3)}}"""
+    }
+
+    private fun decimal(value: Double, digits: Int): String = "%.${digits}f".format(Locale.ROOT, value)
 
     private inline fun nanoseconds(body: () -> Unit): Long {
         val started = System.nanoTime()
