@@ -12,11 +12,15 @@ use crate::live::now;
 use crate::test::{cargo, minutes_since, target};
 use crate::tree;
 
-/// Whether clients are soaked after their cases.
-#[derive(Clone, Copy)]
-enum Soak {
-    No,
-    Too,
+/// How closely clients are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Depth {
+    /// By the cases.
+    Cases,
+    /// Those in C and C++ with sanitizers, and in the cases tagged `memcheck` under valgrind too.
+    Memory,
+    /// So, and by a short soak.
+    Soak,
 }
 
 /// A line of `levada-conformance list --clients`.
@@ -27,17 +31,18 @@ struct Client {
     tools: Vec<String>,
 }
 
-/// Runs the matrix; `options` are `--client NAME`, and what the suite's own `run` takes.
+/// Runs the matrix; `options` are `--client NAME`, `--memory`, and what the suite's own `run` takes.
 pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
-    let (mut wanted, mut rest) = (Vec::new(), Vec::new());
+    let (mut wanted, mut rest, mut depth) = (Vec::new(), Vec::new(), Depth::Cases);
     let mut words = options.iter();
     while let Some(word) = words.next() {
         match *word {
             "--client" => wanted.push((*words.next().context("--client needs a name")?).to_owned()),
+            "--memory" => depth = Depth::Memory,
             other => rest.push(other),
         }
     }
-    let (_, failed) = matrix(&ready(&wanted)?, &rest, Soak::No)?;
+    let (_, failed) = matrix(&ready(&wanted, depth)?, &rest, depth)?;
     ensure!(failed == 0, "{failed} failed");
     Ok(())
 }
@@ -48,6 +53,14 @@ const AT_ONCE: usize = 3;
 const DEADLINE_SCALE: &str = "3";
 /// The same for what the suite proves itself by, most of which waits until its deadline.
 const SELFTEST_SCALE: &str = "2";
+
+/// Clients whose adapters are built by `conformance/adapters/build.sh`, which can build them with sanitizers.
+const COMPILED: &[&str] = &["c", "cpp"];
+/// What deadlines are multiplied by with sanitizers, and under valgrind.
+const SANITIZED_SCALE: &str = "5";
+const VALGRIND_SCALE: &str = "20";
+/// Ends with an error of its own for what it finds, at the latest when the adapter ends.
+const VALGRIND: &str = "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite";
 
 /// Connections and messages of a soak in `cargo xtask test`; by itself it does ten times as much, and more.
 const SHORT_SOAK: &[&str] = &["--connects", "1000", "--messages", "100000"];
@@ -65,7 +78,7 @@ pub(crate) fn soak(options: &[&str]) -> anyhow::Result<()> {
     let names: Vec<&str> = options.windows(2).filter(|pair| pair[0] == "--client").map(|pair| pair[1]).collect();
     let mut built = Vec::new();
     for client in known.iter().filter(|client| names.is_empty() || names.contains(&client.name.as_str())) {
-        build(client, &mut built)?;
+        build(client, Depth::Cases, &mut built)?;
         if names.is_empty() {
             arguments.extend(["--client", &client.name]);
         }
@@ -77,11 +90,11 @@ pub(crate) fn soak(options: &[&str]) -> anyhow::Result<()> {
 
 /// The phase of `cargo xtask test`: the suite proves itself, by clients too that must be built for that, then every client.
 pub(crate) fn check() -> anyhow::Result<(u64, u64)> {
-    let ready = ready(&[])?;
+    let ready = ready(&[], Depth::Soak)?;
     let mut selftest = Command::new(&ready.suite);
     selftest.args(["selftest", "--deadline-scale", SELFTEST_SCALE]).current_dir(tree::root());
     let proven = selftest.status().context("selftest")?.success();
-    let (passed, failed) = matrix(&ready, &[], Soak::Too)?;
+    let (passed, failed) = matrix(&ready, &[], Depth::Soak)?;
     Ok((passed + u64::from(proven), failed + u64::from(!proven)))
 }
 
@@ -94,7 +107,7 @@ struct Ready {
 
 /// Builds the suite and the clients wanted, all if none are named; those whose tools are not here are left out.
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
-fn ready(wanted: &[String]) -> anyhow::Result<Ready> {
+fn ready(wanted: &[String], depth: Depth) -> anyhow::Result<Ready> {
     let suite = suite()?;
     let known = clients(&suite)?;
     if let Some(unknown) = wanted.iter().find(|name| !known.iter().any(|client| client.name == **name)) {
@@ -106,7 +119,7 @@ fn ready(wanted: &[String]) -> anyhow::Result<Ready> {
     for client in known.into_iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name)) {
         let missing: Vec<&str> = client.tools.iter().map(String::as_str).filter(|tool| !is_here(tool)).collect();
         if missing.is_empty() {
-            let outcome = build(&client, &mut built);
+            let outcome = build(&client, depth, &mut built);
             clients.push((client, outcome));
         } else {
             println!("{}: skipped, it needs {}", client.name, missing.join(", "));
@@ -133,7 +146,7 @@ fn clients(suite: &Path) -> anyhow::Result<Vec<Client>> {
 }
 
 #[expect(clippy::print_stdout, reason = "the report of a command line tool")]
-fn matrix(ready: &Ready, rest: &[&str], soak: Soak) -> anyhow::Result<(u64, u64)> {
+fn matrix(ready: &Ready, rest: &[&str], depth: Depth) -> anyhow::Result<(u64, u64)> {
     let suite = &ready.suite;
     let out = target().join("conformance");
     let mut results = Vec::new();
@@ -147,7 +160,7 @@ fn matrix(ready: &Ready, rest: &[&str], soak: Soak) -> anyhow::Result<(u64, u64)
                 let started = now();
                 let folder = out.join(&client.name);
                 let counted = match built {
-                    Ok(()) => whole(suite, client, rest, soak, &folder),
+                    Ok(()) => whole(suite, client, rest, depth, &folder),
                     Err(error) => Err(anyhow!("{error:#}")),
                 };
                 done.push((client, counted, minutes_since(started)));
@@ -186,15 +199,36 @@ fn matrix(ready: &Ready, rest: &[&str], soak: Soak) -> anyhow::Result<(u64, u64)
     Ok((passed, failed))
 }
 
-/// The cases of one client, then its soak.
-fn whole(suite: &Path, client: &Client, rest: &[&str], soak: Soak, folder: &Path) -> anyhow::Result<(u64, u64)> {
-    let (mut passed, mut failed) = one(suite, client, rest, folder)?;
-    if let Soak::Too = soak {
+/// The cases of one client, then what else is looked at.
+#[expect(clippy::print_stdout, reason = "the report of a command line tool")]
+fn whole(suite: &Path, client: &Client, rest: &[&str], depth: Depth, folder: &Path) -> anyhow::Result<(u64, u64)> {
+    let (mut passed, mut failed) = (0, 0);
+    let mut add = |(ok, bad): (u64, u64)| (passed, failed) = (passed + ok, failed + bad);
+    if is_sanitized(client, depth) {
+        let adapter = |kind: &str| format!("./conformance/adapters/{}/{kind}/adapter", client.name);
+        add(one(suite, client, &[rest, &["--command", &adapter("sanitized")]].concat(), SANITIZED_SCALE, folder)?);
+        if is_here("valgrind") {
+            let command = format!("{VALGRIND} {}", adapter("build"));
+            let chosen: &[&str] = if rest.contains(&"--run") { &[] } else { &["--run", "tag:memcheck"] };
+            let options = [rest, chosen, &["--command", &command]].concat();
+            add(one(suite, client, &options, VALGRIND_SCALE, &folder.join("valgrind"))?);
+        } else {
+            println!("{}: not under valgrind, which is not here", client.name);
+        }
+    } else {
+        add(one(suite, client, rest, DEADLINE_SCALE, folder)?);
+    }
+    if depth == Depth::Soak {
         let mut soaked = Command::new(suite);
         soaked.args(["soak", "--client", &client.name]).args(SHORT_SOAK).current_dir(tree::root());
-        *(if soaked.status()?.success() { &mut passed } else { &mut failed }) += 1;
+        let is_flat = soaked.status()?.success();
+        add((u64::from(is_flat), u64::from(!is_flat)));
     }
     Ok((passed, failed))
+}
+
+fn is_sanitized(client: &Client, depth: Depth) -> bool {
+    Depth::Memory <= depth && COMPILED.contains(&client.name.as_str())
 }
 
 /// Whether a program is on the path.
@@ -204,27 +238,35 @@ fn is_here(tool: &str) -> bool {
 }
 
 /// Builds a client, unless another of the same build did: a language may have several.
-fn build(client: &Client, built: &mut Vec<Vec<String>>) -> anyhow::Result<()> {
-    let Some((program, arguments)) = client.build.split_first() else { return Ok(()) };
-    if built.contains(&client.build) {
+fn build(client: &Client, depth: Depth, built: &mut Vec<Vec<String>>) -> anyhow::Result<()> {
+    if client.build.is_empty() || built.contains(&client.build) {
         return Ok(());
     }
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(tree::root()).env("CARGO_TARGET_DIR", target());
-    let status = command.status().with_context(|| program.clone())?;
-    ensure!(status.success(), "it does not build: {}", client.build.join(" "));
+    build_with(&client.build, &[])?;
+    if is_sanitized(client, depth) {
+        build_with(&client.build, &["sanitized"])?;
+    }
     built.push(client.build.clone());
     Ok(())
 }
 
-/// Runs one client and counts what its report says.
-fn one(suite: &Path, client: &Client, rest: &[&str], folder: &Path) -> anyhow::Result<(u64, u64)> {
+fn build_with(command: &[String], more: &[&str]) -> anyhow::Result<()> {
+    let (program, arguments) = command.split_first().context("a client says no command that builds it")?;
+    let mut command = Command::new(program);
+    command.args(arguments).args(more).current_dir(tree::root()).env("CARGO_TARGET_DIR", target());
+    let status = command.status().with_context(|| program.clone())?;
+    ensure!(status.success(), "it does not build: {command:?}");
+    Ok(())
+}
+
+/// Runs one client and counts what its report says; deadlines are multiplied by `scale` unless the options say otherwise.
+fn one(suite: &Path, client: &Client, options: &[&str], scale: &str, folder: &Path) -> anyhow::Result<(u64, u64)> {
     // A report of an earlier run says nothing about this one.
     let _ = std::fs::remove_dir_all(folder);
     let mut command = Command::new(suite);
-    command.args(["run", "--quiet", "--client", &client.name]).args(rest).arg("--out").arg(folder);
-    if !rest.contains(&"--deadline-scale") {
-        command.args(["--deadline-scale", DEADLINE_SCALE]);
+    command.args(["run", "--quiet", "--client", &client.name]).args(options).arg("--out").arg(folder);
+    if !options.contains(&"--deadline-scale") {
+        command.args(["--deadline-scale", scale]);
     }
     let status = command.current_dir(tree::root()).status()?;
     let path = folder.join("report.json");

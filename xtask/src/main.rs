@@ -28,8 +28,9 @@ cargo xtask COMMAND
   results REPORT [--check]
                   keep what a report of full conformance runs came to, for the matrix of README.md; or compare with it
   python          build the wheels of the Python client and of the server, and install them into target/ci/python/venv
-  conformance [--client NAME]… [--run GLOB]…
-                  build the suite and the clients whose tools are here, run the matrix, merge the reports
+  conformance [--client NAME]… [--run GLOB]… [--memory]
+                  build the suite and the clients whose tools are here, run the matrix, merge the reports; with --memory
+                  the clients in C and C++ with sanitizers, and in part under valgrind
   soak [--client NAME]… [--connects N] [--messages N]
                   put clients under much of the same, and look for what stays behind in their processes (default: all
                   clients, 10,000 connections, 5,000,000 messages)
