@@ -1,5 +1,6 @@
-/* Measures the client against a running server, and prints JSON: messages of 1 KiB sent in batches and received with every
-   payload read, then one at a time. Connects as the environment says. Arguments: [MESSAGES [ONE_AT_A_TIME]]. */
+/* What the client costs, as JSON: messages of 1 KiB in batch calls and one after the other, one at a time, and read in batches with
+   every byte of every payload. The same phases in Rust are sdk-rust/examples/baseline.rs: run both against one server, each on an
+   empty topic. Connects as the environment says. Arguments: TOPIC [MESSAGES]. */
 #include <inttypes.h>
 #include <levada.h>
 #include <stdio.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SIZE = 1024, TOGETHER = 1000 };
+enum { SIZE = 1024, TOGETHER = 1000, SINGLES = 2000, REPEATS = 3 };
 
 static void must(const char *what, int32_t code, levada_error_t **error) {
   if (code == 0) return;
@@ -36,92 +37,91 @@ static uint64_t sum_of(levada_slice_t payload) {
   return sum;
 }
 
-int main(int argc, char **argv) {
-  uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000, singles = argc > 2 ? strtoull(argv[2], NULL, 10) : 2000;
-  char topic[64];
-  snprintf(topic, sizeof topic, "bench/c-%ld", (long)time(NULL));
+static double rate_of(uint64_t count, double seconds) { return (double)count / seconds; }
+
+/* Reads the topic to its end; how many a second. */
+static double read_all(levada_client_t *client, const char *topic, uint64_t *checksum) {
   levada_error_t *err = NULL;
-  levada_client_t *client = NULL;
-  must("connect", levada_client_open(NULL, LEVADA_TIMEOUT_DEFAULT, &client, &err), &err);
   levada_options_t *options = levada_options_new();
-  must("set", levada_options_set_text(options, "durability", "memory", &err), &err);
-  must("create the topic", levada_topic_create(client, topic, options, NULL, &err), &err);
-  levada_options_free(options);
-
-  levada_queue_t *queue = NULL;
-  levada_producer_t *producer = NULL;
-  must("make a queue", levada_queue_new(&queue, &err), &err);
-  must("open a producer", levada_producer_open(client, topic, NULL, NULL, &producer, &err), &err);
-  uint8_t *payloads = calloc(TOGETHER, SIZE);
-  uint32_t lengths[TOGETHER];
-  if (payloads == NULL) return 1;
-  for (size_t i = 0; i < (size_t)TOGETHER * SIZE; i++) payloads[i] = (uint8_t)(i * 2654435761u >> 13);
-  for (int i = 0; i < TOGETHER; i++) lengths[i] = SIZE;
-
-  /* A few calls are under way at a time, so that the connection never waits for this thread. */
-  double start = now();
-  uint64_t sent = 0, settled = 0;
-  while (settled < count) {
-    while (sent < count && sent - settled < 8 * TOGETHER) {
-      uint64_t left = count - sent, together = left < TOGETHER ? left : TOGETHER;
-      must("send", levada_producer_send_packed_submit(producer, payloads, (size_t)together * SIZE, lengths, (size_t)together,
-                                                      queue, together, NULL, &err), &err);
-      sent += together;
-    }
-    levada_event_t *event = NULL;
-    must("poll", levada_queue_poll(queue, LEVADA_TIMEOUT_INFINITE, &event, &err), &err);
-    if (levada_event_code(event) != 0) return 1;
-    settled += levada_event_token(event);
-    levada_event_free(event);
-  }
-  double produced = now() - start;
-
-  levada_consumer_t *consumer = NULL;
-  options = levada_options_new();
   must("set", levada_options_set_text(options, "from", "earliest", &err), &err);
+  must("set", levada_options_set_bool(options, "until_end", 1, &err), &err);
+  levada_consumer_t *consumer = NULL;
   must("open a consumer", levada_consumer_open(client, topic, options, &consumer, &err), &err);
   levada_options_free(options);
-  start = now();
-  uint64_t received = 0, sum = 0;
-  while (received < count) {
+  uint64_t received = 0;
+  double start = now();
+  for (int finished = 0; !finished;) {
     levada_batch_t *batch = NULL;
-    must("receive", levada_consumer_receive_batch(consumer, 10000, 16u << 20, LEVADA_TIMEOUT_DEFAULT, &batch, &err), &err);
+    must("receive", levada_consumer_receive_batch(consumer, TOGETHER, 4u << 20, LEVADA_TIMEOUT_DEFAULT, &batch, &err), &err);
     levada_message_view_t message = LEVADA_MESSAGE_VIEW_INIT;
     size_t size = levada_batch_count(batch);
     for (size_t i = 0; i < size; i++) {
       must("get", levada_batch_get(batch, i, &message, &err), &err);
-      sum += sum_of(message.payload);
+      *checksum += sum_of(message.payload);
     }
     received += size;
+    finished = levada_batch_finished(batch);
     levada_batch_free(batch);
   }
-  double consumed = now() - start;
+  double took = now() - start;
+  levada_consumer_free(consumer);
+  return rate_of(received, took);
+}
 
-  double *took = calloc(singles + 1, sizeof *took);
-  if (took == NULL) return 1;
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    fprintf(stderr, "usage: %s TOPIC [MESSAGES]\n", argv[0]);
+    return 2;
+  }
+  const char *topic = argv[1];
+  uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 500000, checksum = 0;
+  levada_error_t *err = NULL;
+  levada_client_t *client = NULL;
+  must("connect", levada_client_open(NULL, LEVADA_TIMEOUT_DEFAULT, &client, &err), &err);
+  levada_producer_t *producer = NULL;
+  must("open a producer", levada_producer_open(client, topic, NULL, NULL, &producer, &err), &err);
+  uint8_t *payloads = calloc(TOGETHER, SIZE);
+  double *took = calloc(SINGLES, sizeof *took);
+  uint32_t lengths[TOGETHER];
+  if (payloads == NULL || took == NULL) return 1;
+  for (size_t i = 0; i < (size_t)TOGETHER * SIZE; i++) payloads[i] = (uint8_t)i;
+  for (int i = 0; i < TOGETHER; i++) lengths[i] = SIZE;
   levada_message_t message = LEVADA_MESSAGE_INIT;
   message.payload = payloads;
   message.payload_len = SIZE;
-  for (uint64_t i = 0; i < singles; i++) {
-    levada_batch_t *batch = NULL;
+
+  double start = now();
+  for (uint64_t sent = 0; sent < count; sent += TOGETHER)
+    must("send", levada_producer_send_packed(producer, payloads, (size_t)TOGETHER * SIZE, lengths, TOGETHER,
+                                             LEVADA_TIMEOUT_DEFAULT, NULL, &err), &err);
+  double send_batch = rate_of(count, now() - start);
+
+  start = now();
+  for (uint64_t sent = 0; sent < count; sent++)
+    must("enqueue", levada_producer_enqueue(producer, &message, LEVADA_TIMEOUT_DEFAULT, NULL, &err), &err);
+  must("flush", levada_producer_flush(producer, LEVADA_TIMEOUT_DEFAULT, &err), &err);
+  double enqueue = rate_of(count, now() - start);
+
+  for (int i = 0; i < SINGLES; i++) {
     start = now();
     must("send", levada_producer_send(producer, &message, LEVADA_TIMEOUT_DEFAULT, NULL, &err), &err);
-    must("receive", levada_consumer_receive(consumer, LEVADA_TIMEOUT_INFINITE, &batch, &err), &err);
     took[i] = now() - start;
-    levada_batch_free(batch);
   }
-  qsort(took, singles, sizeof *took, by_value);
-  printf("{\"client\":\"c\",\"payload_bytes\":%d,\"messages\":%" PRIu64 ",\"produce_per_s\":%.0f,\"consume_per_s\":%.0f,", SIZE, count,
-         (double)count / produced, (double)count / consumed);
-  printf("\"round_trip_p50_us\":%.1f,\"round_trip_p99_us\":%.1f,\"checksum\":\"%016" PRIx64 "\"}\n", took[singles / 2] * 1e6,
-         took[singles * 99 / 100] * 1e6, sum);
+  qsort(took, SINGLES, sizeof *took, by_value);
 
-  must("delete the topic", levada_topic_delete(client, topic, NULL, &err), &err);
+  double receive_batch = 0;
+  for (int i = 0; i < REPEATS; i++) {
+    double rate = read_all(client, topic, &checksum);
+    if (rate > receive_batch) receive_batch = rate;
+  }
+  printf("{\"client\": \"c\", \"send_batch\": {\"messages_per_s\": %.0f}, \"enqueue\": {\"messages_per_s\": %.0f}, ", send_batch, enqueue);
+  printf("\"send_one\": {\"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f}, ", took[SINGLES / 2] * 1e6,
+         took[SINGLES * 90 / 100] * 1e6, took[SINGLES * 99 / 100] * 1e6);
+  printf("\"receive_batch\": {\"messages_per_s\": %.0f}, \"checksum\": \"%016" PRIx64 "\"}\n", receive_batch, checksum);
+
   free(took);
   free(payloads);
-  levada_consumer_free(consumer);
   levada_producer_free(producer);
-  levada_queue_free(queue);
   must("close", levada_client_close(client, LEVADA_TIMEOUT_DEFAULT, &err), &err);
   levada_client_free(client);
   return 0;

@@ -2,7 +2,7 @@
 
     python bench.py --server ADDRESS --token-file FILE --topic stream/topic [--api sync|async] [--messages N]
 
-Prints one JSON object. The same phases in Rust are `levada bench`; run both against one server, one after the other.
+Prints one JSON object. The same phases in Rust are sdk-rust/examples/baseline.rs; `cargo xtask overhead` runs all languages in turns.
 """
 
 from __future__ import annotations

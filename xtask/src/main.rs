@@ -6,6 +6,7 @@ mod conformance;
 mod kotlin;
 mod live;
 mod node;
+mod overhead;
 mod python;
 mod quickstart;
 mod recovery;
@@ -34,6 +35,8 @@ cargo xtask COMMAND
   soak [--client NAME]… [--connects N] [--messages N]
                   put clients under much of the same, and look for what stays behind in their processes (default: all
                   clients, 10,000 connections, 5,000,000 messages)
+  overhead        measure what each binding costs beside the Rust client, in turns, for the table of README.md (needs the tools
+                  of every language, and a machine with nothing else to do)
   recovery [--partitions N] [--mib N] [--kills N]
                   fill that many partitions with that many MiB each, kill -9 the server under load, and tell how soon
                   it is ready again and whether all is there (default: 1 partition, 1024 MiB, 3 kills)
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
             })
         }
         ["soak", options @ ..] => conformance::soak(options),
+        ["overhead"] => overhead::run(),
         ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");

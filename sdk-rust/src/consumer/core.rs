@@ -13,7 +13,7 @@ use levada_protocol::messages::{
     Unsubscribe,
 };
 
-use super::inbound::{Inbound, InboundLane, InboundState, Item};
+use super::inbound::{Inbound, InboundState, Item};
 use super::options::{OnCorrupt, OnOutOfRange, OnTruncated};
 use crate::backoff::{Backoff, BackoffOptions};
 use crate::environment::Random;
@@ -42,14 +42,14 @@ enum Phase {
     },
     Asked(u32),
     Live(u32),
-    /// Nothing until a seek.
+    /// Nothing until the caller seeks, or moves to where a policy says.
     Stopped,
 }
 
 struct Lane {
     phase: Phase,
-    /// The caller's position must follow what the next subscription starts at.
-    moves: bool,
+    /// No new subscription before that, so that a server that keeps refusing is not asked without pause.
+    not_before_ms: u64,
     backoff: Backoff,
 }
 
@@ -64,7 +64,8 @@ pub(crate) struct ConsumerCore {
 
 impl ConsumerCore {
     pub(crate) fn new(inbound: Arc<Inbound>, terms: Terms, random: Arc<dyn Random>) -> ConsumerCore {
-        let lane = || Lane { phase: Phase::Wanted { at_ms: 0 }, moves: false, backoff: Backoff::new(terms.backoff) };
+        let lane =
+            || Lane { phase: Phase::Wanted { at_ms: 0 }, not_before_ms: 0, backoff: Backoff::new(terms.backoff) };
         let lanes = terms.partitions.iter().map(|_| lane()).collect();
         ConsumerCore { inbound, terms, random, lanes, deadline_ms: None, closed: false }
     }
@@ -85,7 +86,7 @@ impl ConsumerCore {
         self.closed = state.closed;
         for (lane, inbound) in self.lanes.iter_mut().zip(&mut state.lanes) {
             if std::mem::take(&mut inbound.restart) {
-                lane.phase = Phase::Wanted { at_ms: 0 };
+                lane.phase = Phase::Wanted { at_ms: lane.not_before_ms };
             }
         }
     }
@@ -107,8 +108,7 @@ impl ConsumerCore {
         for (index, (lane, inbound)) in self.lanes.iter_mut().zip(&mut state.lanes).enumerate() {
             if std::mem::take(&mut inbound.restart) {
                 unsubscribe(out, lane);
-                lane.phase = Phase::Wanted { at_ms: now_ms };
-                lane.moves = false;
+                lane.phase = Phase::Wanted { at_ms: now_ms.max(lane.not_before_ms) };
             }
             match lane.phase {
                 Phase::Wanted { at_ms } if at_ms <= now_ms => {
@@ -183,7 +183,6 @@ impl ConsumerCore {
         let lane = &mut self.lanes[index];
         lane.phase = Phase::Live(subscription);
         lane.backoff.reset();
-        let moves = std::mem::take(&mut lane.moves);
         let until_end = self.terms.until_end;
         self.inbound.update(|state| {
             let inbound = &mut state.lanes[index];
@@ -193,9 +192,6 @@ impl ConsumerCore {
                 inbound.epoch = inbound.epoch.or(Some(subscribed.leader_epoch));
             }
             inbound.resolved = Some(subscribed.start_offset);
-            if moves {
-                inbound.moved_to = Some(subscribed.start_offset);
-            }
             if until_end && inbound.until.is_none() {
                 inbound.until = Some(subscribed.visible_end_offset);
             }
@@ -205,29 +201,34 @@ impl ConsumerCore {
     fn on_failed(&mut self, index: usize, error: Error, now_ms: u64) {
         let go_on = match error.code() {
             Some(ErrorCode::LogTruncated) if self.terms.on_truncated == OnTruncated::Rewind => {
-                error.detail_number("divergence_offset").map(|offset| (Position::offset(offset), true))
+                error.detail_number("divergence_offset").map(Position::offset)
             }
             Some(ErrorCode::OffsetOutOfRange) => match self.terms.on_out_of_range {
                 OnOutOfRange::Stop => None,
-                OnOutOfRange::Earliest => Some((Position::EARLIEST, true)),
-                OnOutOfRange::Latest => Some((Position::LATEST, true)),
+                OnOutOfRange::Earliest => Some(Position::EARLIEST),
+                OnOutOfRange::Latest => Some(Position::LATEST),
             },
             Some(ErrorCode::CorruptBatch) if self.terms.on_corrupt == OnCorrupt::Skip => {
-                error.detail_number("next_offset").map(|offset| (Position::offset(offset), true))
+                error.detail_number("next_offset").map(Position::offset)
             }
             _ => None,
         };
         let lane = &mut self.lanes[index];
         match go_on {
-            Some((start, moves)) => {
+            Some(start) => {
                 tracing::warn!(partition = self.terms.partitions[index], %error, ?start, "a consumer moves");
-                // Waits a little, so that a server that keeps refusing is not asked without pause.
-                let at_ms = now_ms + lane.backoff.next_ms(self.random.next_u64());
-                lane.phase = Phase::Wanted { at_ms };
-                lane.moves = moves;
-                let mut state = self.inbound.lock();
-                state.lanes[index].start = start;
-                state.lanes[index].epoch = None;
+                lane.not_before_ms = now_ms + lane.backoff.next_ms(self.random.next_u64());
+                lane.phase = Phase::Stopped;
+                self.inbound.update(|state| {
+                    let inbound = &mut state.lanes[index];
+                    if inbound.busy || !inbound.items.is_empty() {
+                        // The caller moves when it has taken what came before.
+                        inbound.items.push_back(Item::Moved(start));
+                    } else {
+                        inbound.restart_at(start);
+                        inbound.moved = true;
+                    }
+                });
             }
             None if error.is_retriable() => {
                 let wait_ms = lane.backoff.next_ms(self.random.next_u64()).max(u64::from(error.retry_after_ms()));
@@ -273,9 +274,4 @@ fn unsubscribe(out: &mut Outlet<'_>, lane: &mut Lane) {
         out.request(&Unsubscribe { subscription }, Tag::Unsubscribe);
         lane.phase = Phase::Stopped;
     }
-}
-
-/// Whether anything of a lane waits to be looked at.
-pub(crate) fn has_news(lane: &InboundLane) -> bool {
-    !lane.items.is_empty() || lane.moved_to.is_some()
 }

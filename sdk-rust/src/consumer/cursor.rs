@@ -13,7 +13,6 @@ use levada_protocol::messages::{Position, PositionKind};
 use levada_protocol::pool::BufferPool;
 
 use super::batch::{Batch, ReceivedMessage, Taken};
-use super::core::has_news;
 use super::inbound::{Inbound, Item};
 use super::options::OnCorrupt;
 use crate::error::{Error, Result};
@@ -92,7 +91,7 @@ impl Cursor {
     ) -> Cursor {
         let lane = |(partition, start): &(u32, Position)| Lane {
             partition: *partition,
-            position: (start.kind == PositionKind::Offset).then_some(start.value),
+            position: offset_of(start),
             generation: 0,
             rest: Bytes::new(),
             current: None,
@@ -208,9 +207,8 @@ impl Cursor {
                     lane.generation = inbound.generation;
                     (lane.rest, lane.current) = (Bytes::new(), None);
                 }
-                if let Some(offset) = inbound.moved_to.take() {
-                    (lane.rest, lane.current) = (Bytes::new(), None);
-                    lane.position = Some(offset);
+                if std::mem::take(&mut inbound.moved) {
+                    lane.position = offset_of(&inbound.start);
                 }
                 lane.position = lane.position.or(inbound.resolved);
                 lane.until = inbound.until;
@@ -229,11 +227,18 @@ impl Cursor {
                     return Step::Ready;
                 }
                 if lane.rest.is_empty() {
+                    inbound.busy = false;
                     match inbound.items.pop_front() {
-                        Some(Item::Batches(bytes)) => lane.rest = bytes,
+                        Some(Item::Batches(bytes)) => (lane.rest, inbound.busy) = (bytes, true),
                         Some(Item::Failed(error)) => {
                             (lane.failed, lane.reported) = (Some(error), false);
                             return Step::Failed;
+                        }
+                        Some(Item::Moved(start)) => {
+                            lane.position = offset_of(&start);
+                            inbound.restart_at(start);
+                            *wake |= state.schedule();
+                            continue;
                         }
                         None => return Step::Nothing,
                     }
@@ -355,6 +360,7 @@ impl Cursor {
         lane.position = Some(next_offset);
         inbound.start = Position::offset(next_offset);
         inbound.epoch = Some(epoch);
+        inbound.busy = lane.current.is_some() || !lane.rest.is_empty();
         inbound.owed_bytes += done_bytes;
         if self.window_bytes / 4 <= inbound.owed_bytes {
             *wake |= state.schedule();
@@ -387,13 +393,12 @@ impl Cursor {
         let index = self.index_of(partition)?;
         let lane = &mut self.lanes[index];
         (lane.rest, lane.current, lane.failed, lane.reported) = (Bytes::new(), None, None, false);
-        lane.position = (position.kind == PositionKind::Offset).then_some(position.value);
+        lane.position = offset_of(&position);
         let mut wake = false;
         self.inbound.update(|state| {
             let inbound = &mut state.lanes[index];
-            inbound.clear();
-            (inbound.start, inbound.epoch, inbound.resolved, inbound.moved_to) = (position, None, None, None);
-            inbound.restart = true;
+            inbound.restart_at(position);
+            inbound.moved = false;
             wake = state.schedule();
         });
         Ok(wake)
@@ -412,7 +417,8 @@ impl Cursor {
         let lane = &self.lanes[index];
         let state = self.inbound.lock();
         let inbound = &state.lanes[index];
-        inbound.moved_to.or(lane.position).or(inbound.resolved)
+        let own = if inbound.moved { offset_of(&inbound.start) } else { lane.position };
+        own.or(inbound.resolved)
     }
 
     pub(crate) fn partitions(&self) -> Vec<u32> {
@@ -429,7 +435,7 @@ impl Cursor {
         state.closed
             || self.lanes.iter().all(is_over)
             || self.lanes.iter().zip(&state.lanes).any(|(lane, inbound)| {
-                let has_data = !lane.rest.is_empty() || lane.current.is_some() || has_news(inbound);
+                let has_data = !lane.rest.is_empty() || lane.current.is_some() || !inbound.items.is_empty();
                 (has_data && !lane.paused && lane.failed.is_none()) || (lane.failed.is_some() && !lane.reported)
             })
     }
@@ -446,6 +452,11 @@ impl Cursor {
         });
         wake
     }
+}
+
+/// The offset that a position names, if it names one.
+fn offset_of(position: &Position) -> Option<u64> {
+    (position.kind == PositionKind::Offset).then_some(position.value)
 }
 
 /// Verifies a batch end to end and makes its messages readable.

@@ -21,6 +21,8 @@ pub(crate) enum Item {
     Batches(Bytes),
     /// The partition does not go on until a seek.
     Failed(Error),
+    /// A policy says where to go on, once everything before is handed out.
+    Moved(Position),
 }
 
 /// One partition.
@@ -35,14 +37,16 @@ pub(crate) struct InboundLane {
     pub(crate) epoch: Option<u32>,
     /// What the start came to, once known.
     pub(crate) resolved: Option<u64>,
-    /// Where the caller's position must go, because the log or a policy says so.
-    pub(crate) moved_to: Option<u64>,
     /// Where to stop, if asked to.
     pub(crate) until: Option<u64>,
     /// Changes whenever what was received before is void.
     pub(crate) generation: u64,
     /// The caller asked for a new subscription.
     pub(crate) restart: bool,
+    /// The caller has something at hand that it has not handed out.
+    pub(crate) busy: bool,
+    /// The caller's position is void: it is where the start is.
+    pub(crate) moved: bool,
 }
 
 impl InboundLane {
@@ -51,6 +55,14 @@ impl InboundLane {
         self.items.clear();
         self.owed_bytes = 0;
         self.generation += 1;
+        self.busy = false;
+    }
+
+    /// Asks for a new subscription that begins there.
+    pub(crate) fn restart_at(&mut self, start: Position) {
+        self.clear();
+        (self.start, self.epoch, self.resolved) = (start, None, None);
+        self.restart = true;
     }
 }
 
@@ -78,10 +90,11 @@ impl Inbound {
             start,
             epoch: None,
             resolved: None,
-            moved_to: None,
             until: None,
             generation: 0,
             restart: false,
+            busy: false,
+            moved: false,
         };
         let lanes = starts.into_iter().map(lane).collect();
         let state = InboundState { lanes, version: 0, closed: false, waker: None, armed: None, scheduled: false };

@@ -12,6 +12,7 @@ mod files;
 mod kotlin;
 mod names;
 mod node;
+pub(crate) mod overhead;
 mod parity;
 mod protocol;
 mod python;
@@ -19,4 +20,5 @@ mod reference;
 mod rust;
 
 pub(crate) use files::run;
+pub(crate) use overhead::keep as keep_overhead;
 pub(crate) use parity::keep as keep_results;

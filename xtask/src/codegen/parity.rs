@@ -143,6 +143,7 @@ pub(super) fn files(root: &Path, api: &Api) -> Result<Generated> {
     let results = Results::read(root)?;
     let readme = regions(&readme, |name| match name {
         "parity" => Ok(matrix(api, results.as_ref())),
+        "overhead" => super::overhead::table(root),
         other => bail!("README.md has an unknown region {other}"),
     })?;
     Ok(vec![(PathBuf::from("README.md"), readme)])
