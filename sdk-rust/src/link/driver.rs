@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::outlet::{Outlet, Route, Waiter};
 use super::{Answer, Command, LinkTerms, PendingCall, Resident};
+use crate::address::ServerAddress;
 use crate::backoff::Backoff;
 use crate::environment::ByteStream;
 use crate::error::{Error, Result};
@@ -232,7 +233,7 @@ impl Driver {
             return Err(End::Lost(self.connect_failed("the handshake took too long")));
         }
         if up.machine.poll_deadline().is_some_and(|at_ms| at_ms <= now_ms) {
-            up.machine.on_deadline(now_ms).map_err(|fault| end_of(&fault, up.farewell.as_deref()))?;
+            up.machine.on_deadline(now_ms).map_err(|fault| up.end_of(&fault, &self.terms.address))?;
         }
         // Correlations ascend, so the first is the oldest.
         let oldest = up.routes.first_key_value().map(|(_, route)| route.sent_ms);
@@ -245,7 +246,7 @@ impl Driver {
     fn take_events(&mut self, now_ms: u64) -> std::result::Result<(), End> {
         loop {
             let Wire::Up(up) = &mut self.wire else { return Ok(()) };
-            let event = up.machine.poll_event().map_err(|fault| end_of(&fault, up.farewell.as_deref()))?;
+            let event = up.machine.poll_event().map_err(|fault| up.end_of(&fault, &self.terms.address))?;
             match event {
                 None => return Ok(()),
                 Some(ClientEvent::Ready { welcome, authenticated }) => {
@@ -527,6 +528,26 @@ impl Driver {
 }
 
 impl Up {
+    /// What a fault of the server's means to those who wait.
+    fn end_of(&self, fault: &ClientFault, address: &ServerAddress) -> End {
+        match fault {
+            ClientFault::CredentialsMissing => End::Refused(Error::new(
+                ErrorCode::Unauthenticated,
+                "the server asks for credentials and there are none",
+            )),
+            ClientFault::Silent { .. } => End::Lost(Error::connection_lost(fault)),
+            ClientFault::Told(why) => End::Lost(Error::connection_lost(self.farewell.as_deref().unwrap_or(why))),
+            // Bytes damaged on their way are the connection's fault, and another may do better.
+            ClientFault::Frame(FrameFault::Checksum) => End::Lost(Error::connection_lost(fault)),
+            ClientFault::Frame(_) | ClientFault::Decode { .. } | ClientFault::Order { .. } => {
+                tracing::warn!(%fault, "the server broke the protocol");
+                let hint = if self.shake_by_ms.is_some() { "; is that the address of a Levada server?" } else { "" };
+                let text = format!("{address} sent a frame that does not follow the protocol: {fault}{hint}");
+                End::Lost(Error::new(ErrorCode::BadFrame, text))
+            }
+        }
+    }
+
     /// Writes and reads what can be without waiting. `wants_room`: somebody waits for the connection to be free.
     fn poll(&mut self, context: &mut Context<'_>, now_ms: u64, woken: &mut bool, wants_room: bool) -> io::Result<()> {
         while self.machine.outbound_bytes() != 0 {
@@ -576,22 +597,6 @@ impl Resident {
         match self {
             Resident::Producer(core) => core.is_finished(),
             Resident::Consumer(core) => core.is_finished(),
-        }
-    }
-}
-
-fn end_of(fault: &ClientFault, farewell: Option<&str>) -> End {
-    match fault {
-        ClientFault::CredentialsMissing => {
-            End::Refused(Error::new(ErrorCode::Unauthenticated, "the server asks for credentials and there are none"))
-        }
-        ClientFault::Silent { .. } => End::Lost(Error::connection_lost(fault)),
-        ClientFault::Told(why) => End::Lost(Error::connection_lost(farewell.unwrap_or(why))),
-        // Bytes damaged on their way are the connection's fault, and another may do better.
-        ClientFault::Frame(FrameFault::Checksum) => End::Lost(Error::connection_lost(fault)),
-        ClientFault::Frame(_) | ClientFault::Decode { .. } | ClientFault::Order { .. } => {
-            tracing::warn!(%fault, "the server broke the protocol");
-            End::Lost(Error::new(ErrorCode::BadFrame, format!("what answers does not follow the protocol: {fault}")))
         }
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn table(root: &Path) -> Result<String> {
     );
     let rate = |own: f64, of_rust: f64| format!("{:.2} M/s ({:.2})", own / 1e6, own / of_rust);
     for client in &overhead.clients {
-        let title = LANGUAGES.iter().find(|language| language.client == client.name).map_or("?", |found| found.title);
+        let language = LANGUAGES.iter().find(|language| language.client == client.name);
+        let title = language.with_context(|| format!("{MEASURED}: no client {}", client.name))?.title;
         let _ = writeln!(
             out,
             "| {title} | {} | {} | {} | {:.0} µs ({:.2}) | {:.0} µs |",
