@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::buffer::BufferPool;
@@ -61,6 +62,8 @@ pub(crate) struct CheckpointRing {
     paths: [PathBuf; 2],
     dir: PathBuf,
     state: RefCell<RingState>,
+    /// Held from taking records to their being written, so that a flush also waits for what another has taken.
+    writing: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -93,6 +96,7 @@ impl CheckpointRing {
             dir: dir.to_path_buf(),
             // The first write takes a fresh file with everything known, in case the other one is damaged.
             state: RefCell::new(RingState { current, generation, next_block: u64::MAX, ..RingState::default() }),
+            writing: Mutex::new(()),
         };
         Ok((ring, checkpoints))
     }
@@ -131,13 +135,14 @@ impl CheckpointRing {
         }
     }
 
-    /// Writes everything pending now.
+    /// Returns when everything noted is written.
     pub(crate) async fn flush(&self, disk: &dyn Disk) {
         while self.write_due(disk, true).await {}
     }
 
     /// Writes one block of due records; says whether anything is still pending.
     async fn write_due(&self, disk: &dyn Disk, all: bool) -> bool {
+        let _turn = self.writing.lock().await;
         let due = self.take_due(all);
         if !due.is_empty()
             && let Err(error) = self.write(disk, &due).await
@@ -325,6 +330,27 @@ async fn read_all(disk: &dyn Disk, pool: &BufferPool, dir: &Path) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crash::{CrashDisk, CrashOptions};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_waits_for_what_is_being_written() {
+        let slow = Duration::from_millis(3);
+        let disk = CrashDisk::new(1, CrashOptions { min_delay: slow, max_delay: slow, ..CrashOptions::default() });
+        let (pool, dir) = (BufferPool::new(1 << 20), Path::new("ring"));
+        let (ring, _) = CheckpointRing::open(&disk, &pool, dir, 0).await.unwrap();
+        let noted = Checkpoint { segment: 1, nonce: 2, position: 4096, index: 3, state_position: 4096 };
+        assert!(ring.note((1, 0), noted));
+        let flush = async {
+            // The other has taken the record by now, and has not written it.
+            tokio::time::sleep(IDLE_DELAY + slow / 3).await;
+            assert!(ring.state.borrow().dirty.is_empty());
+            ring.flush(&disk).await;
+            let power_cut = disk.crash_now(1);
+            read_all(&power_cut, &pool, dir).await.unwrap().0
+        };
+        let (_, found) = tokio::join!(ring.run(&disk), flush);
+        assert_eq!(found.get(&(1, 0)), Some(&noted));
+    }
 
     #[test]
     fn a_full_block_comes_back_and_a_flipped_bit_is_noticed() {
