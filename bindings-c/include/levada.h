@@ -91,6 +91,10 @@
 #define LEVADA_E_SUBSCRIPTION_NOT_FOUND 305
 /* The offset is below the log's start or beyond its end. */
 #define LEVADA_E_OFFSET_OUT_OF_RANGE 306
+/* No such group. */
+#define LEVADA_E_GROUP_NOT_FOUND 307
+/* The group has stored no offset for this partition. */
+#define LEVADA_E_NO_STORED_OFFSET 308
 /* It exists already. */
 #define LEVADA_E_ALREADY_EXISTS 400
 /* The request contradicts the present state. */
@@ -103,6 +107,10 @@
 #define LEVADA_E_LOG_TRUNCATED 404
 /* The partition does not know this producer's earlier batches; take a new epoch. */
 #define LEVADA_E_UNKNOWN_PRODUCER 405
+/* A commit is below the stored offset and does not say rewind; nothing of it was stored. */
+#define LEVADA_E_OFFSET_REGRESSION 406
+/* The group has members; they must leave first. */
+#define LEVADA_E_GROUP_NOT_EMPTY 407
 /* The server is busy; try again. */
 #define LEVADA_E_OVERLOADED 500
 /* Too many unanswered requests on this connection. */
@@ -113,6 +121,8 @@
 #define LEVADA_E_TOO_MANY_CONNECTIONS 503
 /* The disk is full; reads go on. */
 #define LEVADA_E_DISK_FULL 504
+/* The group has as many members as it may. */
+#define LEVADA_E_TOO_MANY_MEMBERS 505
 /* The server could not finish in time. */
 #define LEVADA_E_REQUEST_TIMEOUT 600
 /* The server is shutting down. */
@@ -123,6 +133,8 @@
 #define LEVADA_E_PARTITION_UNAVAILABLE 603
 /* The append failed after it was accepted; retry with the same sequence. */
 #define LEVADA_E_APPEND_UNKNOWN 604
+/* The log that holds this group is damaged. */
+#define LEVADA_E_GROUP_UNAVAILABLE 605
 /* A frame does not follow the protocol. */
 #define LEVADA_E_PROTOCOL_ERROR 700
 /* The server does not know this kind of request. */
@@ -135,6 +147,10 @@
 #define LEVADA_E_UNSUPPORTED_FORMAT 802
 /* A newer epoch of this producer has taken over. */
 #define LEVADA_E_FENCED 900
+/* This is no member of the group: it left, its session ran out, or another instance took its place. */
+#define LEVADA_E_UNKNOWN_MEMBER 901
+/* The partition is not assigned to this member in that generation; nothing of the request took effect. */
+#define LEVADA_E_NOT_ASSIGNED 902
 /* Stored bytes are damaged. */
 #define LEVADA_E_CORRUPT_BATCH 1000
 /* An invariant of the server does not hold; its log says more. */

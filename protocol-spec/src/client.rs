@@ -30,6 +30,8 @@ pub struct ClientConfig {
     pub shard: Option<u16>,
     /// For Hello: codecs it can read.
     pub codecs: Vec<u8>,
+    /// The highest protocol version to offer.
+    pub max_version: u16,
     /// Sent if the server asks for it.
     pub credentials: Option<Authenticate>,
     /// Silence of the server, after a Ping, that ends the connection.
@@ -43,6 +45,7 @@ impl Default for ClientConfig {
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             shard: None,
             codecs: vec![0, 1, 2],
+            max_version: limits::PROTOCOL_VERSION,
             credentials: None,
             ping_timeout_ms: 10_000,
         }
@@ -77,7 +80,7 @@ pub enum ClientEvent {
         /// Why.
         error: Error,
     },
-    /// Deliver or SubscriptionEnded.
+    /// Deliver, SubscriptionEnded, GroupChanged or MembershipEnded.
     Push {
         /// What is pushed.
         frame: ServerFrame,
@@ -155,7 +158,7 @@ fn reply_kind(kind: Kind) -> Option<Kind> {
     Kind::from_code(kind.code() | 0x8000)
 }
 
-/// Feature bits of this client: version 1 defines none.
+/// Feature bits of this client: no version defines any.
 const FEATURES: u64 = 0;
 
 /// What a server may send in one body: a fetch or a delivery of some batches.
@@ -182,8 +185,8 @@ impl Connection {
         };
         connection.outbound.push_raw(&limits::PREFACE);
         let hello = Hello {
-            min_version: limits::PROTOCOL_VERSION,
-            max_version: limits::PROTOCOL_VERSION,
+            min_version: limits::MIN_PROTOCOL_VERSION,
+            max_version: connection.config.max_version,
             features: FEATURES,
             batch_formats: vec![1],
             codecs: connection.config.codecs.clone(),
@@ -275,7 +278,12 @@ impl Connection {
         match frame {
             ServerFrame::Error(error) => Err(ClientFault::Told(error.message)),
             ServerFrame::Goodbye(goodbye) => Ok(ClientEvent::Goodbye(goodbye)),
-            frame @ (ServerFrame::Deliver(_) | ServerFrame::SubscriptionEnded(_)) if self.phase == Phase::Open => {
+            frame @ (ServerFrame::Deliver(_)
+            | ServerFrame::SubscriptionEnded(_)
+            | ServerFrame::GroupChanged(_)
+            | ServerFrame::MembershipEnded(_))
+                if self.phase == Phase::Open =>
+            {
                 Ok(ClientEvent::Push { frame, body })
             }
             _ => Err(ClientFault::Order { what: "a push that may not come here" }),
@@ -283,7 +291,7 @@ impl Connection {
     }
 
     fn on_welcome(&mut self, welcome: Welcome) -> Result<Option<ClientEvent>, ClientFault> {
-        if welcome.version != limits::PROTOCOL_VERSION {
+        if !(limits::MIN_PROTOCOL_VERSION..=self.config.max_version).contains(&welcome.version) {
             return Err(ClientFault::Order { what: "the server chose a version that was not offered" });
         }
         if welcome.features != FEATURES {
@@ -310,6 +318,9 @@ impl Connection {
     }
 
     fn send_with_body<M: Message>(&mut self, message: &M, body: Vec<Bytes>) -> Result<u32, FrameError> {
+        if self.version() < message.since() {
+            return Err(FrameError::TooNew { needed: message.since(), spoken: self.version() });
+        }
         while self.next_correlation == 0 || self.unanswered.contains_key(&self.next_correlation) {
             self.next_correlation = self.next_correlation.wrapping_add(1);
         }
@@ -323,7 +334,7 @@ impl Connection {
     /// Queues a request and returns its correlation.
     ///
     /// # Errors
-    /// When it does not fit a frame; nothing was queued.
+    /// When it does not fit a frame, or needs a version that this connection does not speak; nothing was queued.
     pub fn request<M: Message>(&mut self, message: &M) -> Result<u32, FrameError> {
         self.send(message)
     }
@@ -342,6 +353,11 @@ impl Connection {
     /// When it does not fit a frame; nothing was queued.
     pub fn notice<M: Message>(&mut self, message: &M) -> Result<(), FrameError> {
         self.outbound.push(0, message, Vec::new(), self.max_control_bytes)
+    }
+
+    /// Version of the protocol that this connection speaks; the lowest before Welcome.
+    pub fn version(&self) -> u16 {
+        self.welcome.as_ref().map_or(limits::MIN_PROTOCOL_VERSION, |welcome| welcome.version)
     }
 
     /// The server's words about itself, once they came.

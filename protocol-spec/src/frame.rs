@@ -75,6 +75,14 @@ pub enum FrameError {
     /// The body does not fit a frame.
     #[error("a body of {0} bytes does not fit a frame")]
     BodyTooLarge(usize),
+    /// The other side speaks an older version of the protocol.
+    #[error("this needs version {needed} of the protocol, and the server speaks version {spoken}: update the server")]
+    TooNew {
+        /// The version that can say it.
+        needed: u16,
+        /// The version of the connection.
+        spoken: u16,
+    },
 }
 
 /// Appends header and control part of a frame to `out`; the caller sends the `body_bytes` of the body after them.

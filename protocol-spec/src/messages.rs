@@ -2,14 +2,14 @@
 //!
 //! The types are generated from `messages.toml`; this module owns the traits they share and the constructors of positions.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 pub use crate::generated::enums::*;
 pub use crate::generated::frames::{Kind, Request, ServerFrame};
 pub use crate::generated::messages::*;
 pub use crate::generated::structs::*;
 use crate::wire::Reader;
-pub use crate::wire::{DecodeError, REQUIRED_TAG};
+pub use crate::wire::{DecodeError, REQUIRED_TAG, TagWriter};
 
 /// A message of the protocol.
 pub trait Message: Sized + std::fmt::Debug {
@@ -25,10 +25,26 @@ pub trait Message: Sized + std::fmt::Debug {
     /// Whatever is malformed.
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
 
+    /// Appends its tagged fields, ascending: use [`Message::encode`].
+    fn encode_tagged(&self, _tags: &mut TagWriter<'_>) {}
+
+    /// Takes the value of a tagged field; false if it has none of that tag. Use [`Message::decode`].
+    ///
+    /// # Errors
+    /// Whatever is malformed.
+    fn decode_tagged(&mut self, _tag: u16, _reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        Ok(false)
+    }
+
+    /// The first protocol version that can say this: of the kind, and of the tagged fields that are there.
+    fn since(&self) -> u16 {
+        Self::KIND.since()
+    }
+
     /// Appends the control part.
     fn encode(&self, out: &mut BytesMut) {
         self.encode_fields(out);
-        out.put_u16_le(0);
+        self.encode_tagged(&mut TagWriter::new(out));
     }
 
     /// Reads a control part; `bytes` fields are slices of it.
@@ -37,8 +53,8 @@ pub trait Message: Sized + std::fmt::Debug {
     /// Whatever is malformed, bytes left over included.
     fn decode(control: &Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(control);
-        let message = Self::decode_fields(&mut reader)?;
-        reader.finish()?;
+        let mut message = Self::decode_fields(&mut reader)?;
+        reader.finish(|tag, reader| message.decode_tagged(tag, reader))?;
         Ok(message)
     }
 }

@@ -27,6 +27,8 @@ use crate::pool::BufferPool;
 pub struct ServerConfig {
     /// For Welcome.
     pub server_version: String,
+    /// The highest protocol version to speak.
+    pub max_version: u16,
     /// For Welcome: 16 bytes.
     pub cluster_id: Bytes,
     /// For Welcome.
@@ -56,6 +58,7 @@ impl Default for ServerConfig {
         let narrow = |value: usize| u32::try_from(value).expect("limits fit a u32");
         Self {
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_version: limits::PROTOCOL_VERSION,
             cluster_id: Bytes::from_static(&[0; 16]),
             node_id: 1,
             shard: 0,
@@ -81,9 +84,9 @@ impl ServerConfig {
         self.max_batch_bytes.saturating_sub(u32::try_from(rest).expect("about 131 KiB"))
     }
 
-    fn welcome(&self, now_us: i64) -> Welcome {
+    fn welcome(&self, version: u16, now_us: i64) -> Welcome {
         Welcome {
-            version: limits::PROTOCOL_VERSION,
+            version,
             features: 0,
             server_version: self.server_version.clone(),
             cluster_id: self.cluster_id.clone(),
@@ -184,6 +187,8 @@ enum Phase {
 pub struct Connection {
     config: ServerConfig,
     phase: Phase,
+    /// Of the protocol, from Hello on.
+    version: u16,
     reader: FrameReader,
     outbound: Fair,
     /// Correlations of the requests that wait for their answers.
@@ -201,6 +206,7 @@ impl Connection {
         Self {
             config,
             phase: Phase::Preface,
+            version: limits::MIN_PROTOCOL_VERSION,
             reader,
             outbound: Fair::default(),
             unanswered: BTreeSet::new(),
@@ -269,7 +275,8 @@ impl Connection {
 
     fn on_frame(&mut self, frame: Frame) -> Result<Option<ServerEvent>, ServerFault> {
         let correlation = frame.correlation;
-        let Some(kind) = Kind::from_code(frame.kind) else {
+        let known = Kind::from_code(frame.kind).filter(|kind| kind.since() <= self.version);
+        let Some(kind) = known else {
             if self.phase == Phase::Hello {
                 return Err(ServerFault::Order { what: "the first frame is Hello" });
             }
@@ -320,17 +327,19 @@ impl Connection {
     }
 
     fn on_hello(&mut self, correlation: u32, hello: Hello) -> Result<ServerEvent, ServerFault> {
-        if !(hello.min_version..=hello.max_version).contains(&limits::PROTOCOL_VERSION) {
-            let version = limits::PROTOCOL_VERSION;
+        let (lowest, highest) = (limits::MIN_PROTOCOL_VERSION, self.config.max_version);
+        let version = hello.max_version.min(highest);
+        if version < hello.min_version.max(lowest) {
             let message = format!(
-                "this server speaks version {version}, the client {} to {}: update the older of the two",
+                "this server speaks versions {lowest} to {highest}, the client {} to {}: update the older of the two",
                 hello.min_version, hello.max_version
             );
-            let details = vec![Detail::new("min_version", version), Detail::new("max_version", version)];
+            let details = vec![Detail::new("min_version", lowest), Detail::new("max_version", highest)];
             self.refuse(correlation, ErrorCode::UnsupportedVersion, message, details);
             return Err(ServerFault::Version);
         }
-        self.control(correlation, &self.config.welcome(self.now_us));
+        self.version = version;
+        self.control(correlation, &self.config.welcome(version, self.now_us));
         if self.config.auth_required {
             self.phase = Phase::Authenticating;
         } else {
@@ -384,6 +393,11 @@ impl Connection {
     fn answered(&mut self, correlation: u32) {
         let was_asked = self.unanswered.remove(&correlation);
         debug_assert!(was_asked, "each request is answered once");
+    }
+
+    /// Version of the protocol that this connection speaks; the lowest before Hello.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// Whether a user is known, or none is needed.

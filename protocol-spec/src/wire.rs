@@ -97,8 +97,12 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads the tagged fields, of which version 1 knows none, and checks that nothing follows.
-    pub(crate) fn finish(mut self) -> Result<(), DecodeError> {
+    /// Reads the tagged fields and checks that nothing follows. `take` reads the value of a tag it knows and says whether it
+    /// does; what a later version appended to the value is skipped.
+    pub(crate) fn finish(
+        mut self,
+        mut take: impl FnMut(u16, &mut Self) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
         let count = u16::get(&mut self)?;
         let mut last = None;
         for _ in 0..count {
@@ -107,16 +111,46 @@ impl<'a> Reader<'a> {
                 return Err(DecodeError::TagOrder(tag));
             }
             last = Some(tag);
-            if REQUIRED_TAG <= tag {
+            let length = u32::get(&mut self)? as usize;
+            if self.remaining() < length {
+                return Err(DecodeError::Truncated);
+            }
+            let (end, outer_end) = (self.at + length, self.end);
+            self.end = end;
+            if !take(tag, &mut self)? && REQUIRED_TAG <= tag {
                 return Err(DecodeError::UnknownTag(tag));
             }
-            let length = u32::get(&mut self)? as usize;
-            self.take(length)?;
+            self.at = end;
+            self.end = outer_end;
         }
         match self.remaining() {
             0 => Ok(()),
             left => Err(DecodeError::Trailing(left)),
         }
+    }
+}
+
+/// Appends tagged fields, in ascending order, behind their count.
+#[derive(Debug)]
+pub struct TagWriter<'a> {
+    out: &'a mut BytesMut,
+    count_at: usize,
+    count: u16,
+}
+
+impl<'a> TagWriter<'a> {
+    pub(crate) fn new(out: &'a mut BytesMut) -> Self {
+        let count_at = out.len();
+        out.put_u16_le(0);
+        Self { out, count_at, count: 0 }
+    }
+
+    pub(crate) fn put<T: Wire>(&mut self, tag: u16, value: Option<&T>) {
+        let Some(value) = value else { return };
+        self.out.put_u16_le(tag);
+        put_prefixed(value, self.out);
+        self.count += 1;
+        self.out[self.count_at..self.count_at + 2].copy_from_slice(&self.count.to_le_bytes());
     }
 }
 
@@ -190,6 +224,16 @@ impl Wire for String {
     }
 }
 
+impl Element for String {
+    const MIN_BYTES: usize = 2;
+    fn put_element(&self, out: &mut BytesMut) {
+        self.put(out);
+    }
+    fn get_element(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::get(reader)
+    }
+}
+
 /// A slice of the received frame. Longer than its u32 counts, it is cut; no frame carries that much.
 impl Wire for Bytes {
     fn put(&self, out: &mut BytesMut) {
@@ -242,12 +286,12 @@ impl<T: Element> Wire for Vec<T> {
     }
 }
 
-/// Appends a struct as an element: its length, then it.
+/// Appends a struct as an element, or the value of a tagged field: its length, then it.
 pub(crate) fn put_prefixed<T: Wire>(element: &T, out: &mut BytesMut) {
     let start = out.len();
     out.put_u32_le(0);
     element.put(out);
-    let length = u32::try_from(out.len() - start - 4).expect("a struct's strings are counted by u16");
+    let length = u32::try_from(out.len() - start - 4).expect("no value of a frame takes 4 GiB");
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 

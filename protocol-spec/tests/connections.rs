@@ -5,9 +5,11 @@ use std::io::IoSlice;
 use bytes::{BufMut, Bytes};
 use levada_protocol::client::{self, ClientConfig, ClientEvent, ClientFault};
 use levada_protocol::errors::ErrorCode;
+use levada_protocol::frame::FrameError;
 use levada_protocol::messages::{
     AuthMethod, Authenticate, Authenticated, Credit, Deliver, Durability, Error, Fetch, Fetched, GoodbyeReason, Kind,
-    ListStreams, Ping, Position, Produce, Request, Role, ServerFrame, Streams, Unsubscribe,
+    ListGroups, ListStreams, Ping, Position, Produce, Request, ResolvePosition, Role, ServerFrame, Streams,
+    Unsubscribe,
 };
 use levada_protocol::pool::BufferPool;
 use levada_protocol::server::{self, ServerConfig, ServerEvent, ServerFault};
@@ -132,6 +134,49 @@ fn a_client_says_hello_proves_who_it_is_and_may_speak() {
     pair.server.authenticated(correlation, &welcome_back());
     assert!(matches!(pair.at_client().as_slice(), [ClientEvent::Ready { authenticated: Some(_), .. }]));
     assert!(pair.server.is_open());
+}
+
+/// A pair whose ends know versions up to these.
+fn of_versions(client: u16, server: u16) -> Pair {
+    let mut pair = Pair::new(ServerConfig { auth_required: false, max_version: server, ..ServerConfig::default() });
+    let config = ClientConfig { max_version: client, ..ClientConfig::default() };
+    pair.client = client::Connection::new(config, BufferPool::new(1 << 24), 0);
+    assert!(matches!(pair.at_server().as_slice(), [ServerEvent::Hello(_)]));
+    assert!(matches!(pair.at_client().as_slice(), [ClientEvent::Ready { .. }]));
+    pair
+}
+
+#[test]
+fn both_ends_speak_the_highest_version_that_both_know() {
+    for (client, server, spoken) in [(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2)] {
+        let pair = of_versions(client, server);
+        assert_eq!((pair.client.version(), pair.server.version()), (spoken, spoken));
+    }
+}
+
+#[test]
+fn what_came_with_a_later_version_is_not_sent_to_an_older_server() {
+    let mut pair = of_versions(2, 1);
+    let refused = pair.client.request(&ListGroups {}).unwrap_err();
+    assert!(matches!(refused, FrameError::TooNew { needed: 2, spoken: 1 }));
+    let resolve = |group| ResolvePosition { topic_id: 1, partition: 0, position: Position::LATEST, group };
+    assert!(pair.client.request(&resolve(Some("g".into()))).is_err());
+    pair.client.request(&resolve(None)).unwrap();
+    assert_eq!(pair.at_server().len(), 1);
+}
+
+#[test]
+fn what_came_with_a_later_version_is_unknown_on_an_older_connection() {
+    let mut pair = of_versions(1, 2);
+    let mut listing = bytes::BytesMut::new();
+    levada_protocol::frame::encode_head(&mut listing, 9, &ListGroups {}, 0, 1 << 20).unwrap();
+    fill(pair.server.read_buffer(), &listing);
+    pair.server.on_received(0, 0);
+    assert!(matches!(pair.server.poll_event(), Ok(None)));
+    let answer = take(|slices| pair.server.slices(slices), usize::MAX);
+    let code = ErrorCode::UnknownKind as u16;
+    assert_eq!(answer[4..6], Kind::Error.code().to_le_bytes());
+    assert_eq!(answer[16..18], code.to_le_bytes());
 }
 
 #[test]

@@ -195,6 +195,9 @@ fn limits_errors_and_classes_are_those_of_their_sources() {
             "max_partitions_per_topic" => limits::MAX_PARTITIONS_PER_TOPIC,
             "max_subscriptions" => limits::MAX_SUBSCRIPTIONS,
             "max_password_bytes" => limits::MAX_PASSWORD_BYTES,
+            "max_group_topics" => limits::MAX_GROUP_TOPICS,
+            "max_group_members" => limits::MAX_GROUP_MEMBERS,
+            "max_commit_offsets" => limits::MAX_COMMIT_OFFSETS,
             "max_requests_in_flight" => limits::MAX_REQUESTS_IN_FLIGHT,
             other => panic!("limit {other} has no constant here"),
         };

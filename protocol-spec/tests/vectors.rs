@@ -12,12 +12,14 @@ mod shapes;
 
 #[cfg(test)]
 mod vectors {
+    use std::collections::BTreeSet;
     use std::path::PathBuf;
 
     use bytes::{Bytes, BytesMut};
     use levada_protocol::batch::{self, *};
     use levada_protocol::frame::{CONTROL_LENGTH_BYTES, FLAG_BODY, FrameHeader, HEADER_BYTES};
     use levada_protocol::headers;
+    use levada_protocol::limits::PROTOCOL_VERSION;
     use levada_protocol::messages::{DecodeError, Kind, Request, ServerFrame};
     use levada_protocol::names;
     use levada_protocol::partitioner::{hash_key, partition_for_key};
@@ -27,15 +29,15 @@ mod vectors {
     use crate::schema::{Schema, Size, Source, hex, unhex};
     use crate::shapes;
 
-    fn folder() -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/v1")
+    fn folder(version: u64) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("vectors/v{version}"))
     }
 
     #[test]
     fn vectors_are_what_they_were_when_a_stranger_passed_them() {
-        let sums = std::fs::read_to_string(folder().join("SHA256SUMS")).unwrap();
+        let sums = std::fs::read_to_string(folder(1).join("SHA256SUMS")).unwrap();
         let frozen: Vec<(&str, &str)> = sums.lines().map(|line| line.split_once("  ").unwrap()).collect();
-        let mut there: Vec<String> = std::fs::read_dir(folder())
+        let mut there: Vec<String> = std::fs::read_dir(folder(1))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name.ends_with(".json"))
@@ -43,16 +45,22 @@ mod vectors {
         there.sort();
         assert_eq!(there, frozen.iter().map(|(_, name)| (*name).to_owned()).collect::<Vec<_>>());
         for (sum, name) in frozen {
-            let digest = Sha256::digest(std::fs::read(folder().join(name)).unwrap());
+            let digest = Sha256::digest(std::fs::read(folder(1).join(name)).unwrap());
             assert_eq!(hex(&digest), sum, "{name} is frozen: a client that somebody else wrote relies on it");
         }
     }
 
-    /// Reads a file of vectors; with `LEVADA_WRITE_VECTORS` writes what `build` says first, if there is none yet.
+    /// The same of version 1.
     fn file(name: &str, about: &str, build: impl FnOnce() -> Vec<Value>) -> Vec<Value> {
-        let path = folder().join(name);
+        file_of(1, name, about, build)
+    }
+
+    /// Reads a file of vectors; with `LEVADA_WRITE_VECTORS` writes what `build` says first, if there is none yet.
+    fn file_of(version: u64, name: &str, about: &str, build: impl FnOnce() -> Vec<Value>) -> Vec<Value> {
+        let path = folder(version).join(name);
         if std::env::var_os("LEVADA_WRITE_VECTORS").is_some() && !path.exists() {
-            let mut text = format!("{{\n\"about\": {},\n\"draft\": false,\n\"vectors\": [\n", json!(about));
+            let draft = 1 < version;
+            let mut text = format!("{{\n\"about\": {},\n\"draft\": {draft},\n\"vectors\": [\n", json!(about));
             let lines: Vec<_> = build().iter().map(Value::to_string).collect();
             text.push_str(&lines.join(",\n"));
             text.push_str("\n]\n}\n");
@@ -92,10 +100,19 @@ mod vectors {
         Ok(out.to_vec())
     }
 
-    fn message_vectors() -> Vec<Value> {
+    /// The version that brought the newest part of a message: itself, or its last tagged field.
+    fn newest_part(schema: &Schema, message: &str) -> u64 {
+        let message = &schema.tables["message"][message];
+        let since = |value: &toml::Value| value.get("since").map_or(1, |since| since.as_integer().unwrap());
+        let fields = message["fields"].as_array().unwrap().iter().map(since);
+        u64::try_from(fields.chain([since(message)]).max().unwrap()).unwrap()
+    }
+
+    /// Of the messages that a version brought, or brought fields to.
+    fn message_vectors(version: u64) -> Vec<Value> {
         let schema = Schema::load();
         let mut vectors = Vec::new();
-        for name in schema.message_names() {
+        for name in schema.message_names().into_iter().filter(|name| newest_part(&schema, name) == version) {
             let sizes = [("least", Size::Least, 0), ("most", Size::Most, 0), ("any", Size::Any, 1)];
             for (label, size, seed) in sizes {
                 let fields = schema.sample(&name, size, &mut Source(seed));
@@ -116,17 +133,21 @@ mod vectors {
     #[test]
     fn messages_are_encoded_as_the_vectors_say() {
         let about = "Control parts: message, its fields, its bytes. An encoder writes exactly these bytes.";
-        let vectors = file("messages.json", about, message_vectors);
         let schema = Schema::load();
-        for vector in &vectors {
-            let (name, control) = (text(vector, "name"), unhex(text(vector, "control")));
-            let kind = u16::try_from(vector["kind"].as_u64().unwrap()).unwrap();
-            assert_eq!(schema.kind(text(vector, "message")), kind, "{name}");
-            assert_eq!(schema.encode(text(vector, "message"), &vector["fields"]), control, "{name}");
-            assert_eq!(decode_any(kind, &control).as_ref(), Ok(&control), "{name}");
+        let mut seen = BTreeSet::new();
+        for version in 1..=u64::from(PROTOCOL_VERSION) {
+            for vector in file_of(version, "messages.json", about, || message_vectors(version)) {
+                let (name, control) = (text(&vector, "name"), unhex(text(&vector, "control")));
+                let kind = u16::try_from(vector["kind"].as_u64().unwrap()).unwrap();
+                assert_eq!(schema.kind(text(&vector, "message")), kind, "{name}");
+                assert_eq!(schema.encode(text(&vector, "message"), &vector["fields"]), control, "{name}");
+                assert_eq!(decode_any(kind, &control).as_ref(), Ok(&control), "{name}");
+                seen.insert((version, text(&vector, "message").to_owned()));
+            }
         }
         for kind in Kind::ALL {
-            assert!(vectors.iter().any(|vector| vector["message"] == kind.name()), "no vector of {}", kind.name());
+            let version = newest_part(&schema, kind.name());
+            assert!(seen.contains(&(version, kind.name().to_owned())), "no vector of {} in v{version}", kind.name());
         }
     }
 

@@ -218,7 +218,7 @@ impl Admin {
             return Err(Error::usage("partition", format!("{partition:?} does not name a partition")));
         };
         let description = self.describe_topic(&format!("{}/{}", address.stream, address.topic)).await?;
-        self.read(ResolvePosition { topic_id: description.topic.topic_id, partition, position }).await
+        self.read(ResolvePosition { topic_id: description.topic.topic_id, partition, position, group: None }).await
     }
 
     /// Creates a user.

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`mod@env`] is everything the server takes from outside; [`config`] what an operator may say; [`metadata`],
 //! [`auth`] and [`admin`] live on the control thread; [`edge`] and [`broker`] on every core.
+//! [`pattern`] is how topics are named by the many.
 
 pub mod admin;
 pub mod auth;
@@ -12,6 +13,7 @@ pub mod edge;
 pub mod env;
 pub mod failure;
 pub mod metadata;
+pub mod pattern;
 pub mod program;
 pub mod server;
 mod shard_core;

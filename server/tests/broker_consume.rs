@@ -117,11 +117,11 @@ fn positions_come_to_offsets() {
             (Position::timestamp(times[3] + 1), 4),
             (Position::timestamp(0), 0),
         ] {
-            let resolve = ResolvePosition { topic_id: topic, partition: 0, position: position.clone() };
+            let resolve = ResolvePosition { topic_id: topic, partition: 0, position: position.clone(), group: None };
             let resolved = client.call(&resolve).await.unwrap();
             assert_eq!((resolved.offset, resolved.visible_end_offset), (offset, 4), "{position:?}");
         }
-        let beyond = ResolvePosition { topic_id: topic, partition: 0, position: Position::offset(5) };
+        let beyond = ResolvePosition { topic_id: topic, partition: 0, position: Position::offset(5), group: None };
         let error = client.call(&beyond).await.unwrap_err();
         assert_eq!((code(&error), error.detail("visible_end_offset")), ("OFFSET_OUT_OF_RANGE", Some("4")));
         let stored = Position { kind: PositionKind::Stored, value: 0 };
@@ -222,6 +222,10 @@ fn subscriptions_of_one_connection_take_turns() {
                 position: Position::EARLIEST,
                 epoch: None,
                 credit_bytes: PLENTY,
+                group: None,
+                member: None,
+                generation: None,
+                otherwise: None,
             };
             consumer.machine.request(&request).unwrap();
         }
@@ -282,7 +286,18 @@ fn an_offset_that_was_lost_and_given_again_is_never_taken_for_the_first() {
             assert_eq!(told(&client.fetch(at(offset, read_under)).await.unwrap_err()), lost, "as y or z");
             let (subscription, position) = (u32::try_from(offset).unwrap(), Position::offset(offset));
             let (epoch, credit_bytes) = (read_under, PLENTY);
-            let subscribe = Subscribe { subscription, topic_id: topic, partition: 0, position, epoch, credit_bytes };
+            let subscribe = Subscribe {
+                subscription,
+                topic_id: topic,
+                partition: 0,
+                position,
+                epoch,
+                credit_bytes,
+                group: None,
+                member: None,
+                generation: None,
+                otherwise: None,
+            };
             assert_eq!(told(&client.call(&subscribe).await.unwrap_err()), lost, "as y or z");
         }
         assert_eq!(client.fetch(at(2, read_under)).await.unwrap().1, ["x", "y", "z"], "b was not lost");

@@ -179,6 +179,10 @@ async fn memory_stays_within_its_budget_whatever_clients_do() {
             position: Position::EARLIEST,
             epoch: None,
             credit_bytes: 1 << 40,
+            group: None,
+            member: None,
+            generation: None,
+            otherwise: None,
         };
         raw.machine.request(&subscribe).unwrap();
         raw.send();

@@ -1012,6 +1012,12 @@ class ErrorCode:
     OFFSET_OUT_OF_RANGE: ClassVar[int] = 306
     """The offset is below the log's start or beyond its end."""
 
+    GROUP_NOT_FOUND: ClassVar[int] = 307
+    """No such group."""
+
+    NO_STORED_OFFSET: ClassVar[int] = 308
+    """The group has stored no offset for this partition."""
+
     ALREADY_EXISTS: ClassVar[int] = 400
     """It exists already."""
 
@@ -1030,6 +1036,12 @@ class ErrorCode:
     UNKNOWN_PRODUCER: ClassVar[int] = 405
     """The partition does not know this producer's earlier batches; take a new epoch."""
 
+    OFFSET_REGRESSION: ClassVar[int] = 406
+    """A commit is below the stored offset and does not say rewind; nothing of it was stored."""
+
+    GROUP_NOT_EMPTY: ClassVar[int] = 407
+    """The group has members; they must leave first."""
+
     OVERLOADED: ClassVar[int] = 500
     """The server is busy; try again."""
 
@@ -1045,6 +1057,9 @@ class ErrorCode:
     DISK_FULL: ClassVar[int] = 504
     """The disk is full; reads go on."""
 
+    TOO_MANY_MEMBERS: ClassVar[int] = 505
+    """The group has as many members as it may."""
+
     REQUEST_TIMEOUT: ClassVar[int] = 600
     """The server could not finish in time."""
 
@@ -1059,6 +1074,9 @@ class ErrorCode:
 
     APPEND_UNKNOWN: ClassVar[int] = 604
     """The append failed after it was accepted; retry with the same sequence."""
+
+    GROUP_UNAVAILABLE: ClassVar[int] = 605
+    """The log that holds this group is damaged."""
 
     PROTOCOL_ERROR: ClassVar[int] = 700
     """A frame does not follow the protocol."""
@@ -1077,6 +1095,12 @@ class ErrorCode:
 
     FENCED: ClassVar[int] = 900
     """A newer epoch of this producer has taken over."""
+
+    UNKNOWN_MEMBER: ClassVar[int] = 901
+    """This is no member of the group: it left, its session ran out, or another instance took its place."""
+
+    NOT_ASSIGNED: ClassVar[int] = 902
+    """The partition is not assigned to this member in that generation; nothing of the request took effect."""
 
     CORRUPT_BATCH: ClassVar[int] = 1000
     """Stored bytes are damaged."""
@@ -1146,28 +1170,36 @@ ERROR_NAMES: dict[int, str] = {
     304: "TOKEN_NOT_FOUND",
     305: "SUBSCRIPTION_NOT_FOUND",
     306: "OFFSET_OUT_OF_RANGE",
+    307: "GROUP_NOT_FOUND",
+    308: "NO_STORED_OFFSET",
     400: "ALREADY_EXISTS",
     401: "CONFLICT",
     402: "SEQUENCE_GAP",
     403: "DUPLICATE_UNKNOWN_OFFSET",
     404: "LOG_TRUNCATED",
     405: "UNKNOWN_PRODUCER",
+    406: "OFFSET_REGRESSION",
+    407: "GROUP_NOT_EMPTY",
     500: "OVERLOADED",
     501: "TOO_MANY_REQUESTS",
     502: "TOO_MANY_SUBSCRIPTIONS",
     503: "TOO_MANY_CONNECTIONS",
     504: "DISK_FULL",
+    505: "TOO_MANY_MEMBERS",
     600: "REQUEST_TIMEOUT",
     601: "SHUTTING_DOWN",
     602: "PARTITION_READ_ONLY",
     603: "PARTITION_UNAVAILABLE",
     604: "APPEND_UNKNOWN",
+    605: "GROUP_UNAVAILABLE",
     700: "PROTOCOL_ERROR",
     701: "UNKNOWN_KIND",
     800: "UNSUPPORTED_VERSION",
     801: "UNSUPPORTED",
     802: "UNSUPPORTED_FORMAT",
     900: "FENCED",
+    901: "UNKNOWN_MEMBER",
+    902: "NOT_ASSIGNED",
     1000: "CORRUPT_BATCH",
     1100: "INTERNAL",
     60000: "CLIENT_USAGE",

@@ -27,6 +27,13 @@ Revoked = 4, "revoked";
 AuthTimeout = 5, "auth_timeout";
 } }
 
+wire_enum! { /// `empty`: no members; `stable`: every partition is with the member it is meant for; `moving`: some are on their way.
+GroupState {
+Empty = 0, "empty";
+Stable = 1, "stable";
+Moving = 2, "moving";
+} }
+
 wire_enum! { /// Whether a partition takes appends.
 PartitionState {
 Writable = 0, "writable";
@@ -48,6 +55,13 @@ wire_enum! { /// What a user may do: `admin` everything; `member` everything but
 Role {
 Admin = 0, "admin";
 Member = 1, "member";
+} }
+
+wire_enum! { /// How partitions are shared out among the members of a group: `sticky` moves as few as it can, `range` gives neighbours of a topic to one member, `round_robin` deals them out one by one.
+Strategy {
+Sticky = 0, "sticky";
+Range = 1, "range";
+RoundRobin = 2, "round_robin";
 } }
 
 wire_enum! { /// Codec of a topic: what its producers use unless told otherwise.

@@ -64,6 +64,10 @@ pub enum ErrorCode {
     SubscriptionNotFound = 305,
     /// The offset is below the log's start or beyond its end.
     OffsetOutOfRange = 306,
+    /// No such group.
+    GroupNotFound = 307,
+    /// The group has stored no offset for this partition.
+    NoStoredOffset = 308,
     /// It exists already.
     AlreadyExists = 400,
     /// The request contradicts the present state.
@@ -76,6 +80,10 @@ pub enum ErrorCode {
     LogTruncated = 404,
     /// The partition does not know this producer's earlier batches; take a new epoch.
     UnknownProducer = 405,
+    /// A commit is below the stored offset and does not say rewind; nothing of it was stored.
+    OffsetRegression = 406,
+    /// The group has members; they must leave first.
+    GroupNotEmpty = 407,
     /// The server is busy; try again.
     Overloaded = 500,
     /// Too many unanswered requests on this connection.
@@ -86,6 +94,8 @@ pub enum ErrorCode {
     TooManyConnections = 503,
     /// The disk is full; reads go on.
     DiskFull = 504,
+    /// The group has as many members as it may.
+    TooManyMembers = 505,
     /// The server could not finish in time.
     RequestTimeout = 600,
     /// The server is shutting down.
@@ -96,6 +106,8 @@ pub enum ErrorCode {
     PartitionUnavailable = 603,
     /// The append failed after it was accepted; retry with the same sequence.
     AppendUnknown = 604,
+    /// The log that holds this group is damaged.
+    GroupUnavailable = 605,
     /// A frame does not follow the protocol.
     ProtocolError = 700,
     /// The server does not know this kind of request.
@@ -108,6 +120,10 @@ pub enum ErrorCode {
     UnsupportedFormat = 802,
     /// A newer epoch of this producer has taken over.
     Fenced = 900,
+    /// This is no member of the group: it left, its session ran out, or another instance took its place.
+    UnknownMember = 901,
+    /// The partition is not assigned to this member in that generation; nothing of the request took effect.
+    NotAssigned = 902,
     /// Stored bytes are damaged.
     CorruptBatch = 1000,
     /// An invariant of the server does not hold; its log says more.
@@ -163,28 +179,36 @@ impl ErrorCode {
         Self::TokenNotFound,
         Self::SubscriptionNotFound,
         Self::OffsetOutOfRange,
+        Self::GroupNotFound,
+        Self::NoStoredOffset,
         Self::AlreadyExists,
         Self::Conflict,
         Self::SequenceGap,
         Self::DuplicateUnknownOffset,
         Self::LogTruncated,
         Self::UnknownProducer,
+        Self::OffsetRegression,
+        Self::GroupNotEmpty,
         Self::Overloaded,
         Self::TooManyRequests,
         Self::TooManySubscriptions,
         Self::TooManyConnections,
         Self::DiskFull,
+        Self::TooManyMembers,
         Self::RequestTimeout,
         Self::ShuttingDown,
         Self::PartitionReadOnly,
         Self::PartitionUnavailable,
         Self::AppendUnknown,
+        Self::GroupUnavailable,
         Self::ProtocolError,
         Self::UnknownKind,
         Self::UnsupportedVersion,
         Self::Unsupported,
         Self::UnsupportedFormat,
         Self::Fenced,
+        Self::UnknownMember,
+        Self::NotAssigned,
         Self::CorruptBatch,
         Self::Internal,
         Self::ClientUsage,
@@ -224,28 +248,36 @@ impl ErrorCode {
             304 => Self::TokenNotFound,
             305 => Self::SubscriptionNotFound,
             306 => Self::OffsetOutOfRange,
+            307 => Self::GroupNotFound,
+            308 => Self::NoStoredOffset,
             400 => Self::AlreadyExists,
             401 => Self::Conflict,
             402 => Self::SequenceGap,
             403 => Self::DuplicateUnknownOffset,
             404 => Self::LogTruncated,
             405 => Self::UnknownProducer,
+            406 => Self::OffsetRegression,
+            407 => Self::GroupNotEmpty,
             500 => Self::Overloaded,
             501 => Self::TooManyRequests,
             502 => Self::TooManySubscriptions,
             503 => Self::TooManyConnections,
             504 => Self::DiskFull,
+            505 => Self::TooManyMembers,
             600 => Self::RequestTimeout,
             601 => Self::ShuttingDown,
             602 => Self::PartitionReadOnly,
             603 => Self::PartitionUnavailable,
             604 => Self::AppendUnknown,
+            605 => Self::GroupUnavailable,
             700 => Self::ProtocolError,
             701 => Self::UnknownKind,
             800 => Self::UnsupportedVersion,
             801 => Self::Unsupported,
             802 => Self::UnsupportedFormat,
             900 => Self::Fenced,
+            901 => Self::UnknownMember,
+            902 => Self::NotAssigned,
             1000 => Self::CorruptBatch,
             1100 => Self::Internal,
             60000 => Self::ClientUsage,
@@ -287,28 +319,36 @@ impl ErrorCode {
             Self::TokenNotFound => "TOKEN_NOT_FOUND",
             Self::SubscriptionNotFound => "SUBSCRIPTION_NOT_FOUND",
             Self::OffsetOutOfRange => "OFFSET_OUT_OF_RANGE",
+            Self::GroupNotFound => "GROUP_NOT_FOUND",
+            Self::NoStoredOffset => "NO_STORED_OFFSET",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::Conflict => "CONFLICT",
             Self::SequenceGap => "SEQUENCE_GAP",
             Self::DuplicateUnknownOffset => "DUPLICATE_UNKNOWN_OFFSET",
             Self::LogTruncated => "LOG_TRUNCATED",
             Self::UnknownProducer => "UNKNOWN_PRODUCER",
+            Self::OffsetRegression => "OFFSET_REGRESSION",
+            Self::GroupNotEmpty => "GROUP_NOT_EMPTY",
             Self::Overloaded => "OVERLOADED",
             Self::TooManyRequests => "TOO_MANY_REQUESTS",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
             Self::TooManyConnections => "TOO_MANY_CONNECTIONS",
             Self::DiskFull => "DISK_FULL",
+            Self::TooManyMembers => "TOO_MANY_MEMBERS",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::PartitionReadOnly => "PARTITION_READ_ONLY",
             Self::PartitionUnavailable => "PARTITION_UNAVAILABLE",
             Self::AppendUnknown => "APPEND_UNKNOWN",
+            Self::GroupUnavailable => "GROUP_UNAVAILABLE",
             Self::ProtocolError => "PROTOCOL_ERROR",
             Self::UnknownKind => "UNKNOWN_KIND",
             Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
             Self::Unsupported => "UNSUPPORTED",
             Self::UnsupportedFormat => "UNSUPPORTED_FORMAT",
             Self::Fenced => "FENCED",
+            Self::UnknownMember => "UNKNOWN_MEMBER",
+            Self::NotAssigned => "NOT_ASSIGNED",
             Self::CorruptBatch => "CORRUPT_BATCH",
             Self::Internal => "INTERNAL",
             Self::ClientUsage => "CLIENT_USAGE",
@@ -349,30 +389,37 @@ impl ErrorCode {
             | Self::ShuttingDown
             | Self::PartitionReadOnly
             | Self::PartitionUnavailable
-            | Self::AppendUnknown => ErrorClass::Unavailable,
+            | Self::AppendUnknown
+            | Self::GroupUnavailable => ErrorClass::Unavailable,
             Self::StreamNotFound
             | Self::TopicNotFound
             | Self::PartitionNotFound
             | Self::UserNotFound
             | Self::TokenNotFound
             | Self::SubscriptionNotFound
-            | Self::OffsetOutOfRange => ErrorClass::NotFound,
+            | Self::OffsetOutOfRange
+            | Self::GroupNotFound
+            | Self::NoStoredOffset => ErrorClass::NotFound,
             Self::AlreadyExists
             | Self::Conflict
             | Self::SequenceGap
             | Self::DuplicateUnknownOffset
             | Self::LogTruncated
             | Self::UnknownProducer
+            | Self::OffsetRegression
+            | Self::GroupNotEmpty
             | Self::ConcurrentCall => ErrorClass::Conflict,
-            Self::TooManyRequests | Self::TooManySubscriptions | Self::TooManyConnections | Self::QueueFull => {
-                ErrorClass::Quota
-            }
+            Self::TooManyRequests
+            | Self::TooManySubscriptions
+            | Self::TooManyConnections
+            | Self::TooManyMembers
+            | Self::QueueFull => ErrorClass::Quota,
             Self::RequestTimeout | Self::ClientTimeout | Self::DeliveryTimeout => ErrorClass::Timeout,
             Self::ProtocolError | Self::BadFrame => ErrorClass::Protocol,
             Self::UnknownKind | Self::UnsupportedVersion | Self::Unsupported | Self::UnsupportedFormat => {
                 ErrorClass::Unsupported
             }
-            Self::Fenced => ErrorClass::Fenced,
+            Self::Fenced | Self::UnknownMember | Self::NotAssigned => ErrorClass::Fenced,
             Self::Internal | Self::ClientInternal => ErrorClass::Internal,
             Self::ConnectFailed | Self::ConnectionLost | Self::TlsFailed => ErrorClass::Connection,
             Self::Cancelled => ErrorClass::Cancelled,
@@ -400,18 +447,26 @@ impl ErrorCode {
             | Self::TokenNotFound
             | Self::SubscriptionNotFound
             | Self::OffsetOutOfRange
+            | Self::GroupNotFound
+            | Self::NoStoredOffset
             | Self::AlreadyExists
             | Self::Conflict
             | Self::DuplicateUnknownOffset
             | Self::LogTruncated
+            | Self::OffsetRegression
+            | Self::GroupNotEmpty
             | Self::TooManySubscriptions
+            | Self::TooManyMembers
             | Self::PartitionReadOnly
+            | Self::GroupUnavailable
             | Self::ProtocolError
             | Self::UnknownKind
             | Self::UnsupportedVersion
             | Self::Unsupported
             | Self::UnsupportedFormat
             | Self::Fenced
+            | Self::UnknownMember
+            | Self::NotAssigned
             | Self::CorruptBatch
             | Self::Internal
             | Self::ClientUsage
@@ -464,25 +519,33 @@ impl ErrorCode {
             | Self::TokenNotFound
             | Self::SubscriptionNotFound
             | Self::OffsetOutOfRange
+            | Self::GroupNotFound
+            | Self::NoStoredOffset
             | Self::AlreadyExists
             | Self::Conflict
             | Self::SequenceGap
             | Self::LogTruncated
             | Self::UnknownProducer
+            | Self::OffsetRegression
+            | Self::GroupNotEmpty
             | Self::Overloaded
             | Self::TooManyRequests
             | Self::TooManySubscriptions
             | Self::TooManyConnections
             | Self::DiskFull
+            | Self::TooManyMembers
             | Self::ShuttingDown
             | Self::PartitionReadOnly
             | Self::PartitionUnavailable
+            | Self::GroupUnavailable
             | Self::ProtocolError
             | Self::UnknownKind
             | Self::UnsupportedVersion
             | Self::Unsupported
             | Self::UnsupportedFormat
             | Self::Fenced
+            | Self::UnknownMember
+            | Self::NotAssigned
             | Self::CorruptBatch
             | Self::ClientUsage
             | Self::ConnectFailed
@@ -525,28 +588,42 @@ impl ErrorCode {
             Self::TokenNotFound => "no such token",
             Self::SubscriptionNotFound => "no such subscription on this connection",
             Self::OffsetOutOfRange => "the offset is below the log's start or beyond its end",
+            Self::GroupNotFound => "no such group",
+            Self::NoStoredOffset => "the group has stored no offset for this partition",
             Self::AlreadyExists => "it exists already",
             Self::Conflict => "the request contradicts the present state",
             Self::SequenceGap => "a batch before this one is missing; resend from `expected`",
             Self::DuplicateUnknownOffset => "the batch was appended earlier, too long ago to tell its offset",
             Self::LogTruncated => "the log lost its end since this position was read",
             Self::UnknownProducer => "the partition does not know this producer's earlier batches; take a new epoch",
+            Self::OffsetRegression => {
+                "a commit is below the stored offset and does not say rewind; nothing of it was stored"
+            }
+            Self::GroupNotEmpty => "the group has members; they must leave first",
             Self::Overloaded => "the server is busy; try again",
             Self::TooManyRequests => "too many unanswered requests on this connection",
             Self::TooManySubscriptions => "too many subscriptions on this connection",
             Self::TooManyConnections => "too many connections",
             Self::DiskFull => "the disk is full; reads go on",
+            Self::TooManyMembers => "the group has as many members as it may",
             Self::RequestTimeout => "the server could not finish in time",
             Self::ShuttingDown => "the server is shutting down",
             Self::PartitionReadOnly => "the partition takes no appends",
             Self::PartitionUnavailable => "the partition is not open",
             Self::AppendUnknown => "the append failed after it was accepted; retry with the same sequence",
+            Self::GroupUnavailable => "the log that holds this group is damaged",
             Self::ProtocolError => "a frame does not follow the protocol",
             Self::UnknownKind => "the server does not know this kind of request",
             Self::UnsupportedVersion => "no protocol version in common",
             Self::Unsupported => "this server cannot do that",
             Self::UnsupportedFormat => "a stored batch has a format or codec this client did not declare",
             Self::Fenced => "a newer epoch of this producer has taken over",
+            Self::UnknownMember => {
+                "this is no member of the group: it left, its session ran out, or another instance took its place"
+            }
+            Self::NotAssigned => {
+                "the partition is not assigned to this member in that generation; nothing of the request took effect"
+            }
             Self::CorruptBatch => "stored bytes are damaged",
             Self::Internal => "an invariant of the server does not hold; its log says more",
             Self::ClientUsage => "a call or option is wrong",
@@ -608,17 +685,26 @@ impl ErrorCode {
             Self::TokenNotFound => &["token"],
             Self::SubscriptionNotFound => &["subscription"],
             Self::OffsetOutOfRange => &["log_start_offset", "visible_end_offset"],
+            Self::GroupNotFound | Self::NoStoredOffset => &["group"],
             Self::SequenceGap => &["expected"],
             Self::LogTruncated => &["divergence_offset", "leader_epoch"],
-            Self::TooManyRequests | Self::TooManySubscriptions | Self::TooManyConnections | Self::QueueFull => {
-                &["limit"]
+            Self::OffsetRegression => &["stored_offset"],
+            Self::GroupNotEmpty => &["member_count"],
+            Self::TooManyRequests
+            | Self::TooManySubscriptions
+            | Self::TooManyConnections
+            | Self::TooManyMembers
+            | Self::QueueFull => &["limit"],
+            Self::PartitionReadOnly | Self::PartitionUnavailable | Self::GroupUnavailable | Self::TlsFailed => {
+                &["reason"]
             }
-            Self::PartitionReadOnly | Self::PartitionUnavailable | Self::TlsFailed => &["reason"],
             Self::UnknownKind => &["kind"],
             Self::UnsupportedVersion => &["min_version", "max_version"],
             Self::Unsupported => &["what"],
             Self::UnsupportedFormat => &["name", "offset"],
             Self::Fenced => &["current_epoch"],
+            Self::UnknownMember => &["member"],
+            Self::NotAssigned => &["partition", "generation"],
             Self::CorruptBatch => &["first_offset", "next_offset"],
             Self::ConnectFailed => &["address"],
             Self::CredentialsUnreadable => &["path"],

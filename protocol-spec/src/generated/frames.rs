@@ -67,6 +67,22 @@ pub enum Kind {
     Unsubscribe = 0x0104,
     /// [`ResolvePosition`].
     ResolvePosition = 0x0105,
+    /// [`JoinGroup`].
+    JoinGroup = 0x0110,
+    /// [`LeaveGroup`].
+    LeaveGroup = 0x0111,
+    /// [`Commit`].
+    Commit = 0x0112,
+    /// [`ReadOffsets`].
+    ReadOffsets = 0x0113,
+    /// [`ResetOffsets`].
+    ResetOffsets = 0x0114,
+    /// [`ListGroups`].
+    ListGroups = 0x0115,
+    /// [`DescribeGroup`].
+    DescribeGroup = 0x0116,
+    /// [`DeleteGroup`].
+    DeleteGroup = 0x0117,
     /// [`Goodbye`].
     Goodbye = 0x4001,
     /// [`Deliver`].
@@ -75,6 +91,10 @@ pub enum Kind {
     Credit = 0x4104,
     /// [`SubscriptionEnded`].
     SubscriptionEnded = 0x4105,
+    /// [`GroupChanged`].
+    GroupChanged = 0x4110,
+    /// [`MembershipEnded`].
+    MembershipEnded = 0x4111,
     /// [`Welcome`].
     Welcome = 0x8001,
     /// [`Authenticated`].
@@ -131,6 +151,22 @@ pub enum Kind {
     Unsubscribed = 0x8104,
     /// [`PositionResolved`].
     PositionResolved = 0x8105,
+    /// [`GroupJoined`].
+    GroupJoined = 0x8110,
+    /// [`GroupLeft`].
+    GroupLeft = 0x8111,
+    /// [`Committed`].
+    Committed = 0x8112,
+    /// [`OffsetsRead`].
+    OffsetsRead = 0x8113,
+    /// [`OffsetsReset`].
+    OffsetsReset = 0x8114,
+    /// [`Groups`].
+    Groups = 0x8115,
+    /// [`GroupDescribed`].
+    GroupDescribed = 0x8116,
+    /// [`GroupDeleted`].
+    GroupDeleted = 0x8117,
     /// [`Error`].
     Error = 0xffff,
 }
@@ -166,10 +202,20 @@ impl Kind {
         Self::Subscribe,
         Self::Unsubscribe,
         Self::ResolvePosition,
+        Self::JoinGroup,
+        Self::LeaveGroup,
+        Self::Commit,
+        Self::ReadOffsets,
+        Self::ResetOffsets,
+        Self::ListGroups,
+        Self::DescribeGroup,
+        Self::DeleteGroup,
         Self::Goodbye,
         Self::Deliver,
         Self::Credit,
         Self::SubscriptionEnded,
+        Self::GroupChanged,
+        Self::MembershipEnded,
         Self::Welcome,
         Self::Authenticated,
         Self::Pong,
@@ -198,6 +244,14 @@ impl Kind {
         Self::Subscribed,
         Self::Unsubscribed,
         Self::PositionResolved,
+        Self::GroupJoined,
+        Self::GroupLeft,
+        Self::Committed,
+        Self::OffsetsRead,
+        Self::OffsetsReset,
+        Self::Groups,
+        Self::GroupDescribed,
+        Self::GroupDeleted,
         Self::Error,
     ];
 
@@ -232,10 +286,20 @@ impl Kind {
             Self::Subscribe => "Subscribe",
             Self::Unsubscribe => "Unsubscribe",
             Self::ResolvePosition => "ResolvePosition",
+            Self::JoinGroup => "JoinGroup",
+            Self::LeaveGroup => "LeaveGroup",
+            Self::Commit => "Commit",
+            Self::ReadOffsets => "ReadOffsets",
+            Self::ResetOffsets => "ResetOffsets",
+            Self::ListGroups => "ListGroups",
+            Self::DescribeGroup => "DescribeGroup",
+            Self::DeleteGroup => "DeleteGroup",
             Self::Goodbye => "Goodbye",
             Self::Deliver => "Deliver",
             Self::Credit => "Credit",
             Self::SubscriptionEnded => "SubscriptionEnded",
+            Self::GroupChanged => "GroupChanged",
+            Self::MembershipEnded => "MembershipEnded",
             Self::Welcome => "Welcome",
             Self::Authenticated => "Authenticated",
             Self::Pong => "Pong",
@@ -264,6 +328,14 @@ impl Kind {
             Self::Subscribed => "Subscribed",
             Self::Unsubscribed => "Unsubscribed",
             Self::PositionResolved => "PositionResolved",
+            Self::GroupJoined => "GroupJoined",
+            Self::GroupLeft => "GroupLeft",
+            Self::Committed => "Committed",
+            Self::OffsetsRead => "OffsetsRead",
+            Self::OffsetsReset => "OffsetsReset",
+            Self::Groups => "Groups",
+            Self::GroupDescribed => "GroupDescribed",
+            Self::GroupDeleted => "GroupDeleted",
             Self::Error => "Error",
         }
     }
@@ -299,10 +371,20 @@ impl Kind {
             0x0103 => Self::Subscribe,
             0x0104 => Self::Unsubscribe,
             0x0105 => Self::ResolvePosition,
+            0x0110 => Self::JoinGroup,
+            0x0111 => Self::LeaveGroup,
+            0x0112 => Self::Commit,
+            0x0113 => Self::ReadOffsets,
+            0x0114 => Self::ResetOffsets,
+            0x0115 => Self::ListGroups,
+            0x0116 => Self::DescribeGroup,
+            0x0117 => Self::DeleteGroup,
             0x4001 => Self::Goodbye,
             0x4103 => Self::Deliver,
             0x4104 => Self::Credit,
             0x4105 => Self::SubscriptionEnded,
+            0x4110 => Self::GroupChanged,
+            0x4111 => Self::MembershipEnded,
             0x8001 => Self::Welcome,
             0x8002 => Self::Authenticated,
             0x8003 => Self::Pong,
@@ -331,9 +413,42 @@ impl Kind {
             0x8103 => Self::Subscribed,
             0x8104 => Self::Unsubscribed,
             0x8105 => Self::PositionResolved,
+            0x8110 => Self::GroupJoined,
+            0x8111 => Self::GroupLeft,
+            0x8112 => Self::Committed,
+            0x8113 => Self::OffsetsRead,
+            0x8114 => Self::OffsetsReset,
+            0x8115 => Self::Groups,
+            0x8116 => Self::GroupDescribed,
+            0x8117 => Self::GroupDeleted,
             0xffff => Self::Error,
             _ => return None,
         })
+    }
+
+    /// The first protocol version that has it.
+    pub const fn since(self) -> u16 {
+        match self {
+            Self::JoinGroup
+            | Self::LeaveGroup
+            | Self::Commit
+            | Self::ReadOffsets
+            | Self::ResetOffsets
+            | Self::ListGroups
+            | Self::DescribeGroup
+            | Self::DeleteGroup
+            | Self::GroupChanged
+            | Self::MembershipEnded
+            | Self::GroupJoined
+            | Self::GroupLeft
+            | Self::Committed
+            | Self::OffsetsRead
+            | Self::OffsetsReset
+            | Self::Groups
+            | Self::GroupDescribed
+            | Self::GroupDeleted => 2,
+            _ => 1,
+        }
     }
 
     /// Whether batches follow the control part.
@@ -401,6 +516,22 @@ pub enum Request {
     Unsubscribe(Unsubscribe),
     /// [`ResolvePosition`].
     ResolvePosition(ResolvePosition),
+    /// [`JoinGroup`].
+    JoinGroup(JoinGroup),
+    /// [`LeaveGroup`].
+    LeaveGroup(LeaveGroup),
+    /// [`Commit`].
+    Commit(Commit),
+    /// [`ReadOffsets`].
+    ReadOffsets(ReadOffsets),
+    /// [`ResetOffsets`].
+    ResetOffsets(ResetOffsets),
+    /// [`ListGroups`].
+    ListGroups(ListGroups),
+    /// [`DescribeGroup`].
+    DescribeGroup(DescribeGroup),
+    /// [`DeleteGroup`].
+    DeleteGroup(DeleteGroup),
     /// [`Credit`].
     Credit(Credit),
 }
@@ -440,6 +571,14 @@ impl Request {
             Kind::Subscribe => Self::Subscribe(Subscribe::decode(control)?),
             Kind::Unsubscribe => Self::Unsubscribe(Unsubscribe::decode(control)?),
             Kind::ResolvePosition => Self::ResolvePosition(ResolvePosition::decode(control)?),
+            Kind::JoinGroup => Self::JoinGroup(JoinGroup::decode(control)?),
+            Kind::LeaveGroup => Self::LeaveGroup(LeaveGroup::decode(control)?),
+            Kind::Commit => Self::Commit(Commit::decode(control)?),
+            Kind::ReadOffsets => Self::ReadOffsets(ReadOffsets::decode(control)?),
+            Kind::ResetOffsets => Self::ResetOffsets(ResetOffsets::decode(control)?),
+            Kind::ListGroups => Self::ListGroups(ListGroups::decode(control)?),
+            Kind::DescribeGroup => Self::DescribeGroup(DescribeGroup::decode(control)?),
+            Kind::DeleteGroup => Self::DeleteGroup(DeleteGroup::decode(control)?),
             Kind::Credit => Self::Credit(Credit::decode(control)?),
             _ => return Ok(None),
         }))
@@ -476,6 +615,14 @@ impl Request {
             Self::Subscribe(_) => Kind::Subscribe,
             Self::Unsubscribe(_) => Kind::Unsubscribe,
             Self::ResolvePosition(_) => Kind::ResolvePosition,
+            Self::JoinGroup(_) => Kind::JoinGroup,
+            Self::LeaveGroup(_) => Kind::LeaveGroup,
+            Self::Commit(_) => Kind::Commit,
+            Self::ReadOffsets(_) => Kind::ReadOffsets,
+            Self::ResetOffsets(_) => Kind::ResetOffsets,
+            Self::ListGroups(_) => Kind::ListGroups,
+            Self::DescribeGroup(_) => Kind::DescribeGroup,
+            Self::DeleteGroup(_) => Kind::DeleteGroup,
             Self::Credit(_) => Kind::Credit,
         }
     }
@@ -511,6 +658,14 @@ impl Request {
             Self::Subscribe(message) => message.encode(out),
             Self::Unsubscribe(message) => message.encode(out),
             Self::ResolvePosition(message) => message.encode(out),
+            Self::JoinGroup(message) => message.encode(out),
+            Self::LeaveGroup(message) => message.encode(out),
+            Self::Commit(message) => message.encode(out),
+            Self::ReadOffsets(message) => message.encode(out),
+            Self::ResetOffsets(message) => message.encode(out),
+            Self::ListGroups(message) => message.encode(out),
+            Self::DescribeGroup(message) => message.encode(out),
+            Self::DeleteGroup(message) => message.encode(out),
             Self::Credit(message) => message.encode(out),
         }
     }
@@ -684,6 +839,54 @@ impl From<ResolvePosition> for Request {
     }
 }
 
+impl From<JoinGroup> for Request {
+    fn from(message: JoinGroup) -> Self {
+        Self::JoinGroup(message)
+    }
+}
+
+impl From<LeaveGroup> for Request {
+    fn from(message: LeaveGroup) -> Self {
+        Self::LeaveGroup(message)
+    }
+}
+
+impl From<Commit> for Request {
+    fn from(message: Commit) -> Self {
+        Self::Commit(message)
+    }
+}
+
+impl From<ReadOffsets> for Request {
+    fn from(message: ReadOffsets) -> Self {
+        Self::ReadOffsets(message)
+    }
+}
+
+impl From<ResetOffsets> for Request {
+    fn from(message: ResetOffsets) -> Self {
+        Self::ResetOffsets(message)
+    }
+}
+
+impl From<ListGroups> for Request {
+    fn from(message: ListGroups) -> Self {
+        Self::ListGroups(message)
+    }
+}
+
+impl From<DescribeGroup> for Request {
+    fn from(message: DescribeGroup) -> Self {
+        Self::DescribeGroup(message)
+    }
+}
+
+impl From<DeleteGroup> for Request {
+    fn from(message: DeleteGroup) -> Self {
+        Self::DeleteGroup(message)
+    }
+}
+
 impl From<Credit> for Request {
     fn from(message: Credit) -> Self {
         Self::Credit(message)
@@ -699,6 +902,10 @@ pub enum ServerFrame {
     Deliver(Deliver),
     /// [`SubscriptionEnded`].
     SubscriptionEnded(SubscriptionEnded),
+    /// [`GroupChanged`].
+    GroupChanged(GroupChanged),
+    /// [`MembershipEnded`].
+    MembershipEnded(MembershipEnded),
     /// [`Welcome`].
     Welcome(Welcome),
     /// [`Authenticated`].
@@ -755,6 +962,22 @@ pub enum ServerFrame {
     Unsubscribed(Unsubscribed),
     /// [`PositionResolved`].
     PositionResolved(PositionResolved),
+    /// [`GroupJoined`].
+    GroupJoined(GroupJoined),
+    /// [`GroupLeft`].
+    GroupLeft(GroupLeft),
+    /// [`Committed`].
+    Committed(Committed),
+    /// [`OffsetsRead`].
+    OffsetsRead(OffsetsRead),
+    /// [`OffsetsReset`].
+    OffsetsReset(OffsetsReset),
+    /// [`Groups`].
+    Groups(Groups),
+    /// [`GroupDescribed`].
+    GroupDescribed(GroupDescribed),
+    /// [`GroupDeleted`].
+    GroupDeleted(GroupDeleted),
     /// [`Error`].
     Error(Error),
 }
@@ -769,6 +992,8 @@ impl ServerFrame {
             Kind::Goodbye => Self::Goodbye(Goodbye::decode(control)?),
             Kind::Deliver => Self::Deliver(Deliver::decode(control)?),
             Kind::SubscriptionEnded => Self::SubscriptionEnded(SubscriptionEnded::decode(control)?),
+            Kind::GroupChanged => Self::GroupChanged(GroupChanged::decode(control)?),
+            Kind::MembershipEnded => Self::MembershipEnded(MembershipEnded::decode(control)?),
             Kind::Welcome => Self::Welcome(Welcome::decode(control)?),
             Kind::Authenticated => Self::Authenticated(Authenticated::decode(control)?),
             Kind::Pong => Self::Pong(Pong::decode(control)?),
@@ -797,6 +1022,14 @@ impl ServerFrame {
             Kind::Subscribed => Self::Subscribed(Subscribed::decode(control)?),
             Kind::Unsubscribed => Self::Unsubscribed(Unsubscribed::decode(control)?),
             Kind::PositionResolved => Self::PositionResolved(PositionResolved::decode(control)?),
+            Kind::GroupJoined => Self::GroupJoined(GroupJoined::decode(control)?),
+            Kind::GroupLeft => Self::GroupLeft(GroupLeft::decode(control)?),
+            Kind::Committed => Self::Committed(Committed::decode(control)?),
+            Kind::OffsetsRead => Self::OffsetsRead(OffsetsRead::decode(control)?),
+            Kind::OffsetsReset => Self::OffsetsReset(OffsetsReset::decode(control)?),
+            Kind::Groups => Self::Groups(Groups::decode(control)?),
+            Kind::GroupDescribed => Self::GroupDescribed(GroupDescribed::decode(control)?),
+            Kind::GroupDeleted => Self::GroupDeleted(GroupDeleted::decode(control)?),
             Kind::Error => Self::Error(Error::decode(control)?),
             _ => return Ok(None),
         }))
@@ -808,6 +1041,8 @@ impl ServerFrame {
             Self::Goodbye(_) => Kind::Goodbye,
             Self::Deliver(_) => Kind::Deliver,
             Self::SubscriptionEnded(_) => Kind::SubscriptionEnded,
+            Self::GroupChanged(_) => Kind::GroupChanged,
+            Self::MembershipEnded(_) => Kind::MembershipEnded,
             Self::Welcome(_) => Kind::Welcome,
             Self::Authenticated(_) => Kind::Authenticated,
             Self::Pong(_) => Kind::Pong,
@@ -836,6 +1071,14 @@ impl ServerFrame {
             Self::Subscribed(_) => Kind::Subscribed,
             Self::Unsubscribed(_) => Kind::Unsubscribed,
             Self::PositionResolved(_) => Kind::PositionResolved,
+            Self::GroupJoined(_) => Kind::GroupJoined,
+            Self::GroupLeft(_) => Kind::GroupLeft,
+            Self::Committed(_) => Kind::Committed,
+            Self::OffsetsRead(_) => Kind::OffsetsRead,
+            Self::OffsetsReset(_) => Kind::OffsetsReset,
+            Self::Groups(_) => Kind::Groups,
+            Self::GroupDescribed(_) => Kind::GroupDescribed,
+            Self::GroupDeleted(_) => Kind::GroupDeleted,
             Self::Error(_) => Kind::Error,
         }
     }
@@ -846,6 +1089,8 @@ impl ServerFrame {
             Self::Goodbye(message) => message.encode(out),
             Self::Deliver(message) => message.encode(out),
             Self::SubscriptionEnded(message) => message.encode(out),
+            Self::GroupChanged(message) => message.encode(out),
+            Self::MembershipEnded(message) => message.encode(out),
             Self::Welcome(message) => message.encode(out),
             Self::Authenticated(message) => message.encode(out),
             Self::Pong(message) => message.encode(out),
@@ -874,6 +1119,14 @@ impl ServerFrame {
             Self::Subscribed(message) => message.encode(out),
             Self::Unsubscribed(message) => message.encode(out),
             Self::PositionResolved(message) => message.encode(out),
+            Self::GroupJoined(message) => message.encode(out),
+            Self::GroupLeft(message) => message.encode(out),
+            Self::Committed(message) => message.encode(out),
+            Self::OffsetsRead(message) => message.encode(out),
+            Self::OffsetsReset(message) => message.encode(out),
+            Self::Groups(message) => message.encode(out),
+            Self::GroupDescribed(message) => message.encode(out),
+            Self::GroupDeleted(message) => message.encode(out),
             Self::Error(message) => message.encode(out),
         }
     }
@@ -894,6 +1147,18 @@ impl From<Deliver> for ServerFrame {
 impl From<SubscriptionEnded> for ServerFrame {
     fn from(message: SubscriptionEnded) -> Self {
         Self::SubscriptionEnded(message)
+    }
+}
+
+impl From<GroupChanged> for ServerFrame {
+    fn from(message: GroupChanged) -> Self {
+        Self::GroupChanged(message)
+    }
+}
+
+impl From<MembershipEnded> for ServerFrame {
+    fn from(message: MembershipEnded) -> Self {
+        Self::MembershipEnded(message)
     }
 }
 
@@ -1062,6 +1327,54 @@ impl From<Unsubscribed> for ServerFrame {
 impl From<PositionResolved> for ServerFrame {
     fn from(message: PositionResolved) -> Self {
         Self::PositionResolved(message)
+    }
+}
+
+impl From<GroupJoined> for ServerFrame {
+    fn from(message: GroupJoined) -> Self {
+        Self::GroupJoined(message)
+    }
+}
+
+impl From<GroupLeft> for ServerFrame {
+    fn from(message: GroupLeft) -> Self {
+        Self::GroupLeft(message)
+    }
+}
+
+impl From<Committed> for ServerFrame {
+    fn from(message: Committed) -> Self {
+        Self::Committed(message)
+    }
+}
+
+impl From<OffsetsRead> for ServerFrame {
+    fn from(message: OffsetsRead) -> Self {
+        Self::OffsetsRead(message)
+    }
+}
+
+impl From<OffsetsReset> for ServerFrame {
+    fn from(message: OffsetsReset) -> Self {
+        Self::OffsetsReset(message)
+    }
+}
+
+impl From<Groups> for ServerFrame {
+    fn from(message: Groups) -> Self {
+        Self::Groups(message)
+    }
+}
+
+impl From<GroupDescribed> for ServerFrame {
+    fn from(message: GroupDescribed) -> Self {
+        Self::GroupDescribed(message)
+    }
+}
+
+impl From<GroupDeleted> for ServerFrame {
+    fn from(message: GroupDeleted) -> Self {
+        Self::GroupDeleted(message)
     }
 }
 

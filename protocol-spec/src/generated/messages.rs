@@ -7,7 +7,7 @@ use super::enums::*;
 use super::frames::{Kind, ServerFrame};
 use super::structs::*;
 use crate::messages::{Call, Message, Reply};
-use crate::wire::{DecodeError, Reader, Wire};
+use crate::wire::{DecodeError, Reader, TagWriter, Wire};
 
 /// First frame of a connection, after the preface. Kind `0x0001`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -653,6 +653,14 @@ pub struct Subscribe {
     pub epoch: Option<u32>,
     /// Stored bytes the server may send; may be overdrawn by one batch.
     pub credit_bytes: u64,
+    /// Group whose stored offset position `stored` means.
+    pub group: Option<String>,
+    /// Member of that group that subscribes: the subscription ends with its assignment.
+    pub member: Option<String>,
+    /// Of its assignment of the partition.
+    pub generation: Option<u64>,
+    /// Where to start if the group has stored nothing; not `stored`.
+    pub otherwise: Option<Position>,
 }
 
 impl Message for Subscribe {
@@ -673,7 +681,39 @@ impl Message for Subscribe {
             position: Wire::get(reader)?,
             epoch: Wire::get(reader)?,
             credit_bytes: Wire::get(reader)?,
+            group: None,
+            member: None,
+            generation: None,
+            otherwise: None,
         })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(32769, self.group.as_ref());
+        tags.put(32770, self.member.as_ref());
+        tags.put(32771, self.generation.as_ref());
+        tags.put(32772, self.otherwise.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            32769 => self.group = Some(Wire::get(reader)?),
+            32770 => self.member = Some(Wire::get(reader)?),
+            32771 => self.generation = Some(Wire::get(reader)?),
+            32772 => self.otherwise = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [
+            Self::KIND.since(),
+            if self.group.is_some() { 2 } else { 1 },
+            if self.member.is_some() { 2 } else { 1 },
+            if self.generation.is_some() { 2 } else { 1 },
+            if self.otherwise.is_some() { 2 } else { 1 },
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(1)
     }
 }
 impl Call for Subscribe {
@@ -709,6 +749,8 @@ pub struct ResolvePosition {
     pub partition: u32,
     /// Position.
     pub position: Position,
+    /// Group whose stored offset position `stored` means.
+    pub group: Option<String>,
 }
 
 impl Message for ResolvePosition {
@@ -719,11 +761,240 @@ impl Message for ResolvePosition {
         self.position.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { topic_id: Wire::get(reader)?, partition: Wire::get(reader)?, position: Wire::get(reader)? })
+        Ok(Self {
+            topic_id: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            position: Wire::get(reader)?,
+            group: None,
+        })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(32769, self.group.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            32769 => self.group = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.group.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Call for ResolvePosition {
     type Reply = PositionResolved;
+}
+
+/// Becomes a member of a group, or goes on being one after the connection was lost. The group comes to be with its first member. Kind `0x0110`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinGroup {
+    /// Name.
+    pub group: String,
+    /// Id that an earlier GroupJoined gave; empty: a new member.
+    pub member: String,
+    /// Name of a static member: a new member of that name takes over from the one before, with its assignments.
+    pub instance: Option<String>,
+    /// What it reads: `stream/topic`, with `*` for any run of characters but `/`.
+    pub topics: Vec<String>,
+    /// How partitions are shared out; that of the first member holds.
+    pub strategy: Strategy,
+    /// How long it stays a member without a connection: 100 to 3600000.
+    pub session_timeout_ms: u32,
+    /// How long it may take to release what is revoked: 100 to 3600000.
+    pub release_timeout_ms: u32,
+}
+
+impl Message for JoinGroup {
+    const KIND: Kind = Kind::JoinGroup;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.member.put(out);
+        self.instance.put(out);
+        self.topics.put(out);
+        self.strategy.put(out);
+        self.session_timeout_ms.put(out);
+        self.release_timeout_ms.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: Wire::get(reader)?,
+            member: Wire::get(reader)?,
+            instance: Wire::get(reader)?,
+            topics: Wire::get(reader)?,
+            strategy: Wire::get(reader)?,
+            session_timeout_ms: Wire::get(reader)?,
+            release_timeout_ms: Wire::get(reader)?,
+        })
+    }
+}
+impl Call for JoinGroup {
+    type Reply = GroupJoined;
+}
+
+/// Ends a membership at once; its partitions go to the others. Kind `0x0111`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaveGroup {
+    /// Name.
+    pub group: String,
+    /// Its id.
+    pub member: String,
+}
+
+impl Message for LeaveGroup {
+    const KIND: Kind = Kind::LeaveGroup;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.member.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { group: Wire::get(reader)?, member: Wire::get(reader)? })
+    }
+}
+impl Call for LeaveGroup {
+    type Reply = GroupLeft;
+}
+
+/// Stores offsets, all or none. Without a member it is for groups without members. Kind `0x0112`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Name.
+    pub group: String,
+    /// Who commits.
+    pub member: Option<String>,
+    /// Each partition once.
+    pub offsets: Vec<CommitOffset>,
+}
+
+impl Message for Commit {
+    const KIND: Kind = Kind::Commit;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.member.put(out);
+        self.offsets.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { group: Wire::get(reader)?, member: Wire::get(reader)?, offsets: Wire::get(reader)? })
+    }
+}
+impl Call for Commit {
+    type Reply = Committed;
+}
+
+/// What a group has stored. A group that is not there has stored nothing. Kind `0x0113`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOffsets {
+    /// Name.
+    pub group: String,
+    /// `stream/topic`, with `*` for any run of characters but `/`; empty: all.
+    pub topics: Vec<String>,
+}
+
+impl Message for ReadOffsets {
+    const KIND: Kind = Kind::ReadOffsets;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.topics.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { group: Wire::get(reader)?, topics: Wire::get(reader)? })
+    }
+}
+impl Call for ReadOffsets {
+    type Reply = OffsetsRead;
+}
+
+/// Sets the stored offsets of a group without members to a position. Kind `0x0114`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetOffsets {
+    /// Name.
+    pub group: String,
+    /// `stream/topic`, with `*` for any run of characters but `/`.
+    pub topics: Vec<String>,
+    /// Absent: all.
+    pub partition: Option<u32>,
+    /// Not `stored`; an offset outside the log becomes its start or end.
+    pub position: Position,
+    /// Only tell what would change.
+    pub dry_run: bool,
+}
+
+impl Message for ResetOffsets {
+    const KIND: Kind = Kind::ResetOffsets;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.topics.put(out);
+        self.partition.put(out);
+        self.position.put(out);
+        self.dry_run.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: Wire::get(reader)?,
+            topics: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            position: Wire::get(reader)?,
+            dry_run: Wire::get(reader)?,
+        })
+    }
+}
+impl Call for ResetOffsets {
+    type Reply = OffsetsReset;
+}
+
+/// Request. Kind `0x0115`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListGroups {}
+
+impl Message for ListGroups {
+    const KIND: Kind = Kind::ListGroups;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Call for ListGroups {
+    type Reply = Groups;
+}
+
+/// Request. Kind `0x0116`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeGroup {
+    /// Name.
+    pub group: String,
+}
+
+impl Message for DescribeGroup {
+    const KIND: Kind = Kind::DescribeGroup;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { group: Wire::get(reader)? })
+    }
+}
+impl Call for DescribeGroup {
+    type Reply = GroupDescribed;
+}
+
+/// Forgets a group without members and what it has stored. Kind `0x0117`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteGroup {
+    /// Name.
+    pub group: String,
+}
+
+impl Message for DeleteGroup {
+    const KIND: Kind = Kind::DeleteGroup;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { group: Wire::get(reader)? })
+    }
+}
+impl Call for DeleteGroup {
+    type Reply = GroupDeleted;
 }
 
 /// Push: the server closes the connection after this frame. Kind `0x4001`.
@@ -823,6 +1094,92 @@ impl Message for SubscriptionEnded {
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             subscription: Wire::get(reader)?,
+            code: Wire::get(reader)?,
+            class: Wire::get(reader)?,
+            flags: Wire::get(reader)?,
+            message: Wire::get(reader)?,
+            details: Wire::get(reader)?,
+        })
+    }
+}
+
+/// Push: what a member holds changes. Subscriptions of what is revoked end before it. Kind `0x4110`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupChanged {
+    /// Name.
+    pub group: String,
+    /// Its id.
+    pub member: String,
+    /// Of the group.
+    pub generation: u64,
+    /// What it holds from now on, besides what it holds already.
+    pub assigned: Vec<Assignment>,
+    /// What it is to release with a last commit.
+    pub revoked: Vec<Assignment>,
+    /// Until then a commit of what is revoked is taken.
+    pub release_within_ms: u32,
+    /// For a person.
+    pub reason: String,
+}
+
+impl Message for GroupChanged {
+    const KIND: Kind = Kind::GroupChanged;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.member.put(out);
+        self.generation.put(out);
+        self.assigned.put(out);
+        self.revoked.put(out);
+        self.release_within_ms.put(out);
+        self.reason.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: Wire::get(reader)?,
+            member: Wire::get(reader)?,
+            generation: Wire::get(reader)?,
+            assigned: Wire::get(reader)?,
+            revoked: Wire::get(reader)?,
+            release_within_ms: Wire::get(reader)?,
+            reason: Wire::get(reader)?,
+        })
+    }
+}
+
+/// Push: the member is none any more. The fields are those of Error. Kind `0x4111`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembershipEnded {
+    /// Name.
+    pub group: String,
+    /// Its id.
+    pub member: String,
+    /// Code.
+    pub code: u16,
+    /// Class.
+    pub class: u8,
+    /// Flags.
+    pub flags: u8,
+    /// Message.
+    pub message: String,
+    /// Details.
+    pub details: Vec<Detail>,
+}
+
+impl Message for MembershipEnded {
+    const KIND: Kind = Kind::MembershipEnded;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.member.put(out);
+        self.code.put(out);
+        self.class.put(out);
+        self.flags.put(out);
+        self.message.put(out);
+        self.details.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: Wire::get(reader)?,
+            member: Wire::get(reader)?,
             code: Wire::get(reader)?,
             class: Wire::get(reader)?,
             flags: Wire::get(reader)?,
@@ -1732,6 +2089,211 @@ impl Reply for PositionResolved {
     fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
         match frame {
             ServerFrame::PositionResolved(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// The connection speaks for the member from here on. A change that follows is pushed. Kind `0x8110`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupJoined {
+    /// Its id.
+    pub member: String,
+    /// Of the group.
+    pub generation: u64,
+    /// Of the group.
+    pub strategy: Strategy,
+    /// All it holds now.
+    pub assignments: Vec<Assignment>,
+}
+
+impl Message for GroupJoined {
+    const KIND: Kind = Kind::GroupJoined;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.member.put(out);
+        self.generation.put(out);
+        self.strategy.put(out);
+        self.assignments.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            member: Wire::get(reader)?,
+            generation: Wire::get(reader)?,
+            strategy: Wire::get(reader)?,
+            assignments: Wire::get(reader)?,
+        })
+    }
+}
+impl Reply for GroupJoined {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::GroupJoined(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8111`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupLeft {}
+
+impl Message for GroupLeft {
+    const KIND: Kind = Kind::GroupLeft;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for GroupLeft {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::GroupLeft(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// The offsets are durable. Kind `0x8112`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {}
+
+impl Message for Committed {
+    const KIND: Kind = Kind::Committed;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for Committed {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::Committed(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8113`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetsRead {
+    /// By stream, topic and partition.
+    pub offsets: Vec<StoredOffset>,
+}
+
+impl Message for OffsetsRead {
+    const KIND: Kind = Kind::OffsetsRead;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.offsets.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { offsets: Wire::get(reader)? })
+    }
+}
+impl Reply for OffsetsRead {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::OffsetsRead(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8114`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetsReset {
+    /// By stream, topic and partition.
+    pub changes: Vec<OffsetChange>,
+}
+
+impl Message for OffsetsReset {
+    const KIND: Kind = Kind::OffsetsReset;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.changes.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { changes: Wire::get(reader)? })
+    }
+}
+impl Reply for OffsetsReset {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::OffsetsReset(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8115`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// By name.
+    pub groups: Vec<GroupInfo>,
+}
+
+impl Message for Groups {
+    const KIND: Kind = Kind::Groups;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.groups.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { groups: Wire::get(reader)? })
+    }
+}
+impl Reply for Groups {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::Groups(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8116`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescribed {
+    /// The group.
+    pub group: GroupInfo,
+    /// By id.
+    pub members: Vec<MemberInfo>,
+    /// By stream, topic and partition.
+    pub partitions: Vec<GroupPartitionInfo>,
+}
+
+impl Message for GroupDescribed {
+    const KIND: Kind = Kind::GroupDescribed;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.members.put(out);
+        self.partitions.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { group: Wire::get(reader)?, members: Wire::get(reader)?, partitions: Wire::get(reader)? })
+    }
+}
+impl Reply for GroupDescribed {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::GroupDescribed(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8117`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDeleted {}
+
+impl Message for GroupDeleted {
+    const KIND: Kind = Kind::GroupDeleted;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for GroupDeleted {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::GroupDeleted(reply) => Ok(reply),
             other => Err(Box::new(other)),
         }
     }

@@ -6,6 +6,84 @@ use bytes::BytesMut;
 use super::enums::*;
 use crate::wire::{DecodeError, Reader, Wire, wire_element};
 
+/// A partition that a member of a group holds. `generation` is the group's when the member got it, and stays while it keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Topic.
+    pub topic_id: u32,
+    /// Name of its stream.
+    pub stream: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// What a commit and a subscription must name.
+    pub generation: u64,
+}
+
+impl Wire for Assignment {
+    fn put(&self, out: &mut BytesMut) {
+        self.topic_id.put(out);
+        self.stream.put(out);
+        self.topic.put(out);
+        self.partition.put(out);
+        self.generation.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            topic_id: Wire::get(reader)?,
+            stream: Wire::get(reader)?,
+            topic: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            generation: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(Assignment);
+
+/// How far a partition is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitOffset {
+    /// Topic.
+    pub topic_id: u32,
+    /// Its number.
+    pub partition: u32,
+    /// Of the assignment; 0 without a member.
+    pub generation: u64,
+    /// Of the next message to be read.
+    pub offset: u64,
+    /// Leader epoch of the last message done; 0 where there is none.
+    pub epoch: u32,
+    /// The offset may be lower than the one stored.
+    pub rewind: bool,
+    /// The last commit of an assignment that was revoked: the partition may go to its next member.
+    pub release: bool,
+}
+
+impl Wire for CommitOffset {
+    fn put(&self, out: &mut BytesMut) {
+        self.topic_id.put(out);
+        self.partition.put(out);
+        self.generation.put(out);
+        self.offset.put(out);
+        self.epoch.put(out);
+        self.rewind.put(out);
+        self.release.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            topic_id: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            generation: Wire::get(reader)?,
+            offset: Wire::get(reader)?,
+            epoch: Wire::get(reader)?,
+            rewind: Wire::get(reader)?,
+            release: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(CommitOffset);
+
 /// A named value of an error: numbers in decimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detail {
@@ -25,6 +103,170 @@ impl Wire for Detail {
     }
 }
 wire_element!(Detail);
+
+/// A consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Name.
+    pub group: String,
+    /// How far its assignments are.
+    pub state: GroupState,
+    /// How it shares out partitions.
+    pub strategy: Strategy,
+    /// Raised by every change of its members or partitions.
+    pub generation: u64,
+    /// Members.
+    pub member_count: u32,
+    /// Partitions it reads or has stored offsets of.
+    pub partition_count: u32,
+}
+
+impl Wire for GroupInfo {
+    fn put(&self, out: &mut BytesMut) {
+        self.group.put(out);
+        self.state.put(out);
+        self.strategy.put(out);
+        self.generation.put(out);
+        self.member_count.put(out);
+        self.partition_count.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: Wire::get(reader)?,
+            state: Wire::get(reader)?,
+            strategy: Wire::get(reader)?,
+            generation: Wire::get(reader)?,
+            member_count: Wire::get(reader)?,
+            partition_count: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(GroupInfo);
+
+/// A partition as a group sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupPartitionInfo {
+    /// Name of its stream.
+    pub stream: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// Who holds it; absent: nobody.
+    pub member: Option<String>,
+    /// Of the assignment; 0 where nobody holds it.
+    pub generation: u64,
+    /// Absent: none.
+    pub stored_offset: Option<u64>,
+    /// Lowest offset kept.
+    pub log_start_offset: u64,
+    /// Offset after the last message a consumer can see.
+    pub visible_end_offset: u64,
+    /// Messages between the stored offset, or the log's start, and the visible end.
+    pub lag: u64,
+}
+
+impl Wire for GroupPartitionInfo {
+    fn put(&self, out: &mut BytesMut) {
+        self.stream.put(out);
+        self.topic.put(out);
+        self.partition.put(out);
+        self.member.put(out);
+        self.generation.put(out);
+        self.stored_offset.put(out);
+        self.log_start_offset.put(out);
+        self.visible_end_offset.put(out);
+        self.lag.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            stream: Wire::get(reader)?,
+            topic: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            member: Wire::get(reader)?,
+            generation: Wire::get(reader)?,
+            stored_offset: Wire::get(reader)?,
+            log_start_offset: Wire::get(reader)?,
+            visible_end_offset: Wire::get(reader)?,
+            lag: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(GroupPartitionInfo);
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Id, given by the server.
+    pub member: String,
+    /// Name of a static member.
+    pub instance: Option<String>,
+    /// Whom it speaks for.
+    pub user: String,
+    /// False: its session runs out unless it comes back.
+    pub connected: bool,
+    /// What it reads: `stream/topic`, with `*` for any run of characters.
+    pub topics: Vec<String>,
+    /// Partitions it holds.
+    pub partition_count: u32,
+}
+
+impl Wire for MemberInfo {
+    fn put(&self, out: &mut BytesMut) {
+        self.member.put(out);
+        self.instance.put(out);
+        self.user.put(out);
+        self.connected.put(out);
+        self.topics.put(out);
+        self.partition_count.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            member: Wire::get(reader)?,
+            instance: Wire::get(reader)?,
+            user: Wire::get(reader)?,
+            connected: Wire::get(reader)?,
+            topics: Wire::get(reader)?,
+            partition_count: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(MemberInfo);
+
+/// What a reset does, or would do, to the stored offset of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetChange {
+    /// Name of its stream.
+    pub stream: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// What was stored; absent: nothing.
+    pub before: Option<u64>,
+    /// What is stored now.
+    pub after: u64,
+}
+
+impl Wire for OffsetChange {
+    fn put(&self, out: &mut BytesMut) {
+        self.stream.put(out);
+        self.topic.put(out);
+        self.partition.put(out);
+        self.before.put(out);
+        self.after.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            stream: Wire::get(reader)?,
+            topic: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            before: Wire::get(reader)?,
+            after: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(OffsetChange);
 
 /// A partition as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +373,45 @@ impl Wire for ReadOnlyPartition {
     }
 }
 wire_element!(ReadOnlyPartition);
+
+/// What a group has stored for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOffset {
+    /// Name of its stream.
+    pub stream: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// Of the next message to be read.
+    pub offset: u64,
+    /// Leader epoch of the last message done; 0 where there is none.
+    pub epoch: u32,
+    /// When, in microseconds since the Unix epoch.
+    pub committed_at_us: i64,
+}
+
+impl Wire for StoredOffset {
+    fn put(&self, out: &mut BytesMut) {
+        self.stream.put(out);
+        self.topic.put(out);
+        self.partition.put(out);
+        self.offset.put(out);
+        self.epoch.put(out);
+        self.committed_at_us.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            stream: Wire::get(reader)?,
+            topic: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            offset: Wire::get(reader)?,
+            epoch: Wire::get(reader)?,
+            committed_at_us: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(StoredOffset);
 
 /// A stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

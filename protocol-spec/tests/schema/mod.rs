@@ -56,16 +56,47 @@ impl Schema {
         u16::try_from(kind).unwrap()
     }
 
-    fn fields(&self, section: &str, name: &str) -> Vec<(String, String)> {
+    fn entries(&self, section: &str, name: &str, tagged: bool) -> Vec<&toml::Value> {
         let fields = self.table(section, name).unwrap()["fields"].as_array().unwrap();
-        fields.iter().map(|field| (text(field, "name").to_owned(), text(field, "type").to_owned())).collect()
+        fields.iter().filter(|field| field.get("tag").is_some() == tagged).collect()
     }
 
-    /// The control part of a message with these fields and no tags.
+    /// Fields that are always there.
+    fn fields(&self, section: &str, name: &str) -> Vec<(String, String)> {
+        let entries = self.entries(section, name, false).into_iter();
+        entries.map(|field| (text(field, "name").to_owned(), text(field, "type").to_owned())).collect()
+    }
+
+    /// Tagged fields of a message: tag, name, type.
+    fn tagged(&self, message: &str) -> Vec<(u16, String, String)> {
+        let entries = self.entries("message", message, true).into_iter();
+        entries
+            .map(|field| {
+                let tag = u16::try_from(field["tag"].as_integer().unwrap()).unwrap();
+                let kind = text(field, "type").strip_suffix('?').unwrap();
+                (tag, text(field, "name").to_owned(), kind.to_owned())
+            })
+            .collect()
+    }
+
+    /// The control part of a message with these fields.
     pub(crate) fn encode(&self, message: &str, value: &Value) -> Vec<u8> {
         let mut out = Vec::new();
         self.put_fields("message", message, value, &mut out);
-        out.extend_from_slice(&[0, 0]);
+        let (mut count, mut tags) = (0_u16, Vec::new());
+        for (tag, name, kind) in self.tagged(message) {
+            if value[&name].is_null() {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            self.put(&kind, &value[&name], &mut bytes);
+            tags.extend_from_slice(&tag.to_le_bytes());
+            tags.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
+            tags.extend_from_slice(&bytes);
+            count += 1;
+        }
+        out.extend_from_slice(&count.to_le_bytes());
+        out.extend_from_slice(&tags);
         out
     }
 
@@ -125,7 +156,11 @@ impl Schema {
 
     /// Fields of a message: the least, the most, or any by the source.
     pub(crate) fn sample(&self, message: &str, size: Size, source: &mut Source) -> Value {
-        self.sample_fields("message", message, size, source)
+        let mut fields = self.sample_fields("message", message, size, source);
+        for (_, name, kind) in self.tagged(message) {
+            fields[&name] = self.sample_of(&format!("{kind}?"), size, source);
+        }
+        fields
     }
 
     fn sample_fields(&self, section: &str, name: &str, size: Size, source: &mut Source) -> Value {

@@ -121,6 +121,10 @@ impl ConsumerCore {
                         position: inbound.start.clone(),
                         epoch: inbound.epoch,
                         credit_bytes: self.terms.window_bytes,
+                        group: None,
+                        member: None,
+                        generation: None,
+                        otherwise: None,
                     };
                     out.request(&request, Tag::Subscribe { lane: index, subscription });
                     lane.phase = Phase::Asked(subscription);

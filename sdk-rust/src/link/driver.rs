@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::client::{ClientConfig, ClientEvent, ClientFault, Connection};
+use levada_protocol::frame::FrameError;
 use levada_protocol::frame_reader::FrameFault;
 use levada_protocol::limits::MAX_REQUESTS_IN_FLIGHT;
 use levada_protocol::messages::ServerFrame;
@@ -334,8 +335,11 @@ impl Driver {
                     up.routes.insert(correlation, Route { waiter: Waiter::Caller(call.reply), sent_ms: now_ms });
                 }
                 Err(error) => {
-                    let error = Error::new(ErrorCode::TooLarge, error.to_string());
-                    drop(call.reply.send(Err(error)));
+                    let code = match error {
+                        FrameError::TooNew { .. } => ErrorCode::Unsupported,
+                        FrameError::ControlTooLarge { .. } | FrameError::BodyTooLarge(_) => ErrorCode::TooLarge,
+                    };
+                    drop(call.reply.send(Err(Error::new(code, error.to_string()))));
                 }
             }
         }

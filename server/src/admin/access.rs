@@ -54,6 +54,14 @@ fn access(request: &Request) -> (&'static str, Access<'_>) {
         Request::Unsubscribe(_) => ("unsubscribe", Access::Member),
         Request::ResolvePosition(_) => ("resolve position", Access::Member),
         Request::Credit(_) => ("credit", Access::Member),
+        Request::JoinGroup(_) => ("join group", Access::Member),
+        Request::LeaveGroup(_) => ("leave group", Access::Member),
+        Request::Commit(_) => ("commit", Access::Member),
+        Request::ReadOffsets(_) => ("read offsets", Access::Member),
+        Request::ResetOffsets(_) => ("reset offsets", Access::Member),
+        Request::ListGroups(_) => ("list groups", Access::Member),
+        Request::DescribeGroup(_) => ("describe group", Access::Member),
+        Request::DeleteGroup(_) => ("delete group", Access::Member),
     }
 }
 

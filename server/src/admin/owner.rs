@@ -217,7 +217,15 @@ impl MetadataOwner {
             | Request::Subscribe(_)
             | Request::Unsubscribe(_)
             | Request::ResolvePosition(_)
-            | Request::Credit(_) => return Some((reply, Err(Failure::new(ErrorCode::UnknownKind)))),
+            | Request::Credit(_)
+            | Request::JoinGroup(_)
+            | Request::LeaveGroup(_)
+            | Request::Commit(_)
+            | Request::ReadOffsets(_)
+            | Request::ResetOffsets(_)
+            | Request::ListGroups(_)
+            | Request::DescribeGroup(_)
+            | Request::DeleteGroup(_) => return Some((reply, Err(Failure::new(ErrorCode::UnknownKind)))),
         };
         let answer = match change {
             Ok(change) => self.make(change).await,

@@ -465,7 +465,19 @@ impl Client {
         position: Position,
         credit_bytes: u64,
     ) -> Result<Subscribed, Error> {
-        self.call(&Subscribe { subscription, topic_id, partition, position, epoch: None, credit_bytes }).await
+        self.call(&Subscribe {
+            subscription,
+            topic_id,
+            partition,
+            position,
+            epoch: None,
+            credit_bytes,
+            group: None,
+            member: None,
+            generation: None,
+            otherwise: None,
+        })
+        .await
     }
 
     pub(crate) async fn credit(&mut self, subscription: u32, credit_bytes: u64) {

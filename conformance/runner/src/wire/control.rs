@@ -2,7 +2,7 @@
 //!
 //! Fields are JSON: numbers (or their decimal digits), enums by name (or number, for values that do not exist), bytes as
 //! hex digits or `{"text": "..."}`. A field left out is zero, empty or absent; a name the message lacks is a mistake. Two
-//! names stand for what this version does not have: `tagged` of a message for tagged fields, `[{"tag": n, "hex": "..."}]`,
+//! names stand for what no version has: `tagged` of a message for further tagged fields, `[{"tag": n, "hex": "..."}]`,
 //! and `appended` of a struct in a list for bytes after its last field.
 
 use super::error::WireError;
@@ -29,12 +29,27 @@ pub fn encode(message: &MessageType, fields: &Value) -> Result<Vec<u8>> {
         other => return Err(WireError::usage(format!("fields of {} are a map, not {other}", message.name))),
     };
     let mut out = Vec::new();
-    put_fields(&mut out, &message.name, &message.fields, map)?;
-    let tags = map.get("tagged").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let is_tagged = |name: &str| message.tagged.iter().any(|(_, field)| field.name == name);
+    let plain: Map<String, Value> =
+        map.iter().filter(|(name, _)| !is_tagged(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    put_fields(&mut out, &message.name, &message.fields, &plain)?;
+    let mut tags: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (tag, field) in &message.tagged {
+        let value = map.get(&field.name).unwrap_or(&Value::Null);
+        if !value.is_null() {
+            let mut bytes = Vec::new();
+            let done = put(&mut bytes, &field.kind, value);
+            done.ok_or_else(|| WireError::usage(format!("{}.{}: {value}", message.name, field.name)))??;
+            tags.push((u64::from(*tag), bytes));
+        }
+    }
+    for tag in map.get("tagged").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
+        let number = number(&tag["tag"]).ok_or_else(|| WireError::usage("a tag has a number"))?;
+        tags.push((number, bytes_of(&tag["hex"]).unwrap_or_default()));
+    }
     put_unsigned(&mut out, 2, tags.len() as u64);
-    for tag in tags {
-        let bytes = bytes_of(&tag["hex"]).unwrap_or_default();
-        put_unsigned(&mut out, 2, number(&tag["tag"]).ok_or_else(|| WireError::usage("a tag has a number"))?);
+    for (tag, bytes) in tags {
+        put_unsigned(&mut out, 2, tag);
         put_unsigned(&mut out, 4, bytes.len() as u64);
         out.extend_from_slice(&bytes);
     }
@@ -47,16 +62,21 @@ pub fn encode(message: &MessageType, fields: &Value) -> Result<Vec<u8>> {
 /// Refused, if the bytes are not exactly this message's.
 pub fn decode(message: &MessageType, control: &[u8]) -> Result<Value> {
     let mut reader = Reader { rest: control };
-    let fields = reader.fields(&message.fields).map_err(|e| within(&message.name, e))?;
+    let mut fields = reader.fields(&message.fields).map_err(|e| within(&message.name, e))?;
+    for (_, field) in &message.tagged {
+        fields.insert(field.name.clone(), Value::Null);
+    }
     let mut last = None;
     for _ in 0..reader.unsigned(2)? {
         let tag = u16::try_from(reader.unsigned(2)?).expect("two bytes");
         let length = reader.unsigned(4)?;
-        reader.take(length)?;
+        let mut value = Reader { rest: reader.take(length)? };
         if last.is_some_and(|last| tag <= last) {
             return Err(WireError::refused(format!("{}: tag {tag} is not above the one before", message.name)));
         }
-        if tag >= FIRST_MANDATORY_TAG {
+        if let Some((_, field)) = message.tagged.iter().find(|(known, _)| *known == tag) {
+            fields.insert(field.name.clone(), value.value(&field.kind).map_err(|e| within(&message.name, e))?);
+        } else if tag >= FIRST_MANDATORY_TAG {
             return Err(WireError::refused(format!("{}: tag {tag} must be understood", message.name)));
         }
         last = Some(tag);

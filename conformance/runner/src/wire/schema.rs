@@ -62,8 +62,12 @@ pub struct MessageType {
     pub nature: Nature,
     /// Whether its frames have a body.
     pub body: bool,
+    /// The first version that has it.
+    pub since: u16,
     /// Its fields in order.
     pub fields: Vec<Field>,
+    /// Its tagged fields with their tags, ascending; their types without the `?`.
+    pub tagged: Vec<(u16, Field)>,
 }
 
 /// A row of section 10.2.
@@ -262,6 +266,9 @@ fn parse_error(row: &[&str]) -> Result<ErrorCode, String> {
     })
 }
 
+/// Cells of a row of plain fields; one of tagged fields has more.
+const FIELD_CELLS: usize = 3;
+
 struct Types<'a> {
     enums: &'a BTreeMap<String, Vec<(u8, String)>>,
     structs: &'a [&'a str],
@@ -295,7 +302,16 @@ impl Types<'_> {
             let [name, kind, ..] = row.as_slice() else { return Err(format!("field row: {row:?}")) };
             Ok(Field { name: plain(name), kind: self.of(&plain(kind))? })
         };
-        rows(text).into_iter().map(field).collect()
+        rows(text).into_iter().filter(|row| row.len() == FIELD_CELLS).map(field).collect()
+    }
+
+    fn tagged(&self, text: &str) -> Result<Vec<(u16, Field)>, String> {
+        let field = |row: Vec<&str>| {
+            let [tag, _, name, kind, _] = row.as_slice() else { return Err(format!("tagged row: {row:?}")) };
+            let tag = tag.parse().map_err(|_| format!("tag {tag}"))?;
+            Ok((tag, Field { name: plain(name), kind: self.of(&plain(kind))? }))
+        };
+        rows(text).into_iter().filter(|row| row.len() != FIELD_CELLS).map(field).collect()
     }
 
     fn message(&self, name: &str, text: &str) -> Result<MessageType, String> {
@@ -318,7 +334,12 @@ impl Types<'_> {
             kind: u16::from_str_radix(digits, 16).map_err(|_| format!("kind of {name}"))?,
             nature,
             body: attributes.contains(&"with a body"),
+            since: match attributes.iter().find_map(|word| word.strip_prefix("since version ")) {
+                Some(version) => version.parse().map_err(|_| format!("version of {name}"))?,
+                None => 1,
+            },
             fields: self.fields(text)?,
+            tagged: self.tagged(text)?,
         })
     }
 }

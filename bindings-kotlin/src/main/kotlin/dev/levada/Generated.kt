@@ -1095,6 +1095,12 @@ public object ErrorCode {
     /** The offset is below the log's start or beyond its end. */
     public const val OFFSET_OUT_OF_RANGE: Int = 306
 
+    /** No such group. */
+    public const val GROUP_NOT_FOUND: Int = 307
+
+    /** The group has stored no offset for this partition. */
+    public const val NO_STORED_OFFSET: Int = 308
+
     /** It exists already. */
     public const val ALREADY_EXISTS: Int = 400
 
@@ -1113,6 +1119,12 @@ public object ErrorCode {
     /** The partition does not know this producer's earlier batches; take a new epoch. */
     public const val UNKNOWN_PRODUCER: Int = 405
 
+    /** A commit is below the stored offset and does not say rewind; nothing of it was stored. */
+    public const val OFFSET_REGRESSION: Int = 406
+
+    /** The group has members; they must leave first. */
+    public const val GROUP_NOT_EMPTY: Int = 407
+
     /** The server is busy; try again. */
     public const val OVERLOADED: Int = 500
 
@@ -1128,6 +1140,9 @@ public object ErrorCode {
     /** The disk is full; reads go on. */
     public const val DISK_FULL: Int = 504
 
+    /** The group has as many members as it may. */
+    public const val TOO_MANY_MEMBERS: Int = 505
+
     /** The server could not finish in time. */
     public const val REQUEST_TIMEOUT: Int = 600
 
@@ -1142,6 +1157,9 @@ public object ErrorCode {
 
     /** The append failed after it was accepted; retry with the same sequence. */
     public const val APPEND_UNKNOWN: Int = 604
+
+    /** The log that holds this group is damaged. */
+    public const val GROUP_UNAVAILABLE: Int = 605
 
     /** A frame does not follow the protocol. */
     public const val PROTOCOL_ERROR: Int = 700
@@ -1160,6 +1178,12 @@ public object ErrorCode {
 
     /** A newer epoch of this producer has taken over. */
     public const val FENCED: Int = 900
+
+    /** This is no member of the group: it left, its session ran out, or another instance took its place. */
+    public const val UNKNOWN_MEMBER: Int = 901
+
+    /** The partition is not assigned to this member in that generation; nothing of the request took effect. */
+    public const val NOT_ASSIGNED: Int = 902
 
     /** Stored bytes are damaged. */
     public const val CORRUPT_BATCH: Int = 1000
