@@ -66,26 +66,47 @@ const VALGRIND: &str = "valgrind -q --error-exitcode=9 --leak-check=full --error
 const SHORT_SOAK: &[&str] = &["--connects", "1000", "--messages", "100000"];
 const LONG_SOAK: &[&str] = &["--connects", "10000", "--messages", "5000000"];
 
+/// Kills of the server, under the load of clients of two languages: in `cargo xtask test`, and by itself.
+const SHORT_CRASH: &[&str] = &["--client", "python", "--client", "node", "--cycles", "10"];
+const LONG_CRASH: &[&str] = &["--cycles", "200"];
+const CRASHED: &[&str] = &["python", "node"];
+
 /// Soaks clients whose tools are here; `options` are `--client NAME`, and amounts of one's own.
 pub(crate) fn soak(options: &[&str]) -> anyhow::Result<()> {
-    let suite = suite()?;
     let mut arguments = options.to_vec();
-    let has = |name: &str| options.contains(&name);
-    if !has("--connects") && !has("--messages") {
+    if !options.contains(&"--connects") && !options.contains(&"--messages") {
         arguments.extend(LONG_SOAK);
     }
+    ensure!(by_hand("soak", arguments, &[])?, "something is left behind");
+    Ok(())
+}
+
+/// Kills the server under the load of clients, two languages unless `options` name others.
+pub(crate) fn crash(options: &[&str]) -> anyhow::Result<()> {
+    let mut arguments = options.to_vec();
+    if !options.contains(&"--cycles") {
+        arguments.extend(LONG_CRASH);
+    }
+    ensure!(by_hand("crash", arguments, CRASHED)?, "not every message is accounted for");
+    Ok(())
+}
+
+/// Builds the clients that `arguments` name, or `otherwise`, or all there are, and gives them to a command of the suite.
+fn by_hand(command: &str, arguments: Vec<&str>, otherwise: &[&str]) -> anyhow::Result<bool> {
+    let suite = suite()?;
     let known = clients(&suite)?;
-    let names: Vec<&str> = options.windows(2).filter(|pair| pair[0] == "--client").map(|pair| pair[1]).collect();
+    let named: Vec<&str> = arguments.windows(2).filter(|pair| pair[0] == "--client").map(|pair| pair[1]).collect();
+    let wanted = if named.is_empty() { otherwise.to_vec() } else { named.clone() };
+    let mut run = Command::new(&suite);
+    run.arg(command).args(&arguments).current_dir(tree::root());
     let mut built = Vec::new();
-    for client in known.iter().filter(|client| names.is_empty() || names.contains(&client.name.as_str())) {
+    for client in known.iter().filter(|client| wanted.is_empty() || wanted.contains(&client.name.as_str())) {
         build(client, Depth::Cases, &mut built)?;
-        if names.is_empty() {
-            arguments.extend(["--client", &client.name]);
+        if named.is_empty() {
+            run.args(["--client", &client.name]);
         }
     }
-    let status = Command::new(&suite).arg("soak").args(&arguments).current_dir(tree::root()).status()?;
-    ensure!(status.success(), "something is left behind");
-    Ok(())
+    Ok(run.status()?.success())
 }
 
 /// The phase of `cargo xtask test`: the suite proves itself, by clients too that must be built for that, then every client.
@@ -96,8 +117,15 @@ pub(crate) fn check() -> anyhow::Result<(u64, u64)> {
     let mut selftest = Command::new(&ready.suite);
     selftest.args(["selftest", "--deadline-scale", SELFTEST_SCALE]).current_dir(tree::root());
     let proven = selftest.status().context("selftest")?.success();
+    let mut by_itself = vec![proven];
+    let is_built = |name: &&str| ready.clients.iter().any(|(client, built)| client.name == **name && built.is_ok());
+    if CRASHED.iter().all(is_built) {
+        let mut crash = Command::new(&ready.suite);
+        by_itself.push(crash.arg("crash").args(SHORT_CRASH).current_dir(tree::root()).status()?.success());
+    }
     let (passed, failed) = matrix(&ready, &[], Depth::Soak)?;
-    let mut wrong = failed + u64::from(!proven);
+    let right = by_itself.iter().filter(|succeeded| **succeeded).count();
+    let mut wrong = failed + (by_itself.len() - right) as u64;
     // A run with failures is nothing to keep.
     if failed == 0 {
         let report = target().join("conformance/report.json");
@@ -106,7 +134,7 @@ pub(crate) fn check() -> anyhow::Result<(u64, u64)> {
             wrong += 1;
         }
     }
-    Ok((passed + u64::from(proven), wrong))
+    Ok((passed + right as u64, wrong))
 }
 
 /// The suite, and the clients that can be run.

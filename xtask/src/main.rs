@@ -35,6 +35,9 @@ cargo xtask COMMAND
   soak [--client NAME]… [--connects N] [--messages N]
                   put clients under much of the same, and look for what stays behind in their processes (default: all
                   clients, 10,000 connections, 5,000,000 messages)
+  crash [--client NAME]… [--cycles N]
+                  kill -9 the server under the load of several clients at once, and account for every message (default:
+                  python and node, 200 kills)
   overhead        measure what each binding costs beside the Rust client, in turns, for the table of README.md (needs the tools
                   of every language, and a machine with nothing else to do)
   recovery [--partitions N] [--mib N] [--kills N]
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             })
         }
         ["soak", options @ ..] => conformance::soak(options),
+        ["crash", options @ ..] => conformance::crash(options),
         ["overhead"] => overhead::run(),
         ["recovery", options @ ..] => recovery::run(options),
         [] | ["help" | "--help" | "-h"] => {

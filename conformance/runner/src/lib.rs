@@ -11,6 +11,7 @@
 pub mod adapter;
 pub mod case;
 pub mod client;
+pub mod crash;
 pub mod expect;
 pub mod fake;
 pub mod generate;

@@ -38,6 +38,8 @@ enum Command {
     Selftest(commands::selftest::Arguments),
     /// Put clients under load for long, and look for what stays behind in their processes
     Soak(commands::soak::Arguments),
+    /// Kill the server again and again under the load of clients, and account for every message
+    Crash(commands::crash::Arguments),
     /// Put reports together as one
     Merge(commands::merge::Arguments),
     /// Write the golden encodings of the protocol into a folder
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Selftest(arguments) => commands::selftest::run(&arguments),
         Command::Soak(arguments) => commands::soak::run(&arguments),
+        Command::Crash(arguments) => commands::crash::run(&arguments),
         Command::Merge(arguments) => commands::merge::run(&arguments),
         Command::Vectors(arguments) => commands::vectors::run(&arguments),
         Command::Serve { arguments } => {

@@ -1,5 +1,6 @@
 //! The commands, a file each, and how they speak and end.
 
+pub(crate) mod crash;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod merge;
