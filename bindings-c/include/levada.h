@@ -237,6 +237,33 @@
 #define LEVADA_OPTION_ON_TRUNCATED "on_truncated"
 /* What to do when the position is not in the log. Default stop. */
 #define LEVADA_OPTION_ON_OUT_OF_RANGE "on_out_of_range"
+/* Group whose stored offsets the position `stored` and commits mean, without being a member of it: the group must have
+   none. At most 255 bytes. */
+#define LEVADA_OPTION_GROUP "group"
+
+/* Names of options. GroupConsumerOptions: How a member of a group reads: which partitions, the server says, and it
+   says so again whenever members come and go. */
+/* Name of a static member: one that restarts within `session_timeout_ms` moves nothing. At most 255 bytes. */
+#define LEVADA_OPTION_INSTANCE "instance"
+/* How partitions are shared out; that of the first member holds. Default sticky. */
+#define LEVADA_OPTION_STRATEGY "strategy"
+/* How long it stays a member without a connection. Default 10 s; 100 ms to 1 hour. */
+#define LEVADA_OPTION_SESSION_TIMEOUT_MS "session_timeout_ms"
+/* How long it may take to release what is revoked. Default 30 s; 100 ms to 1 hour. */
+#define LEVADA_OPTION_RELEASE_TIMEOUT_MS "release_timeout_ms"
+/* LEVADA_OPTION_FROM: Where to start where the group has stored nothing. Default latest. */
+/* Commit what was processed by itself: messages count as processed at the receive call after the one that gave them,
+   and at close. Default true. */
+#define LEVADA_OPTION_AUTO_COMMIT "auto_commit"
+/* How long what was processed may stay uncommitted, with `auto_commit`. Default 5 s; 1 ms to 1 year. */
+#define LEVADA_OPTION_COMMIT_INTERVAL_MS "commit_interval_ms"
+/* Commit after that many messages too, with `auto_commit`. More than 0. */
+#define LEVADA_OPTION_COMMIT_MESSAGES "commit_messages"
+/* LEVADA_OPTION_PREFETCH_BYTES: Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to 1
+   TiB. */
+/* LEVADA_OPTION_ON_CORRUPT: What to do about damaged batches. Default stop. */
+/* LEVADA_OPTION_ON_TRUNCATED: What to do when the log lost its end. Default stop. */
+/* LEVADA_OPTION_ON_OUT_OF_RANGE: What to do when the position is not in the log. Default stop. */
 
 /* Names of options. ProducerOptions: How a producer batches, numbers and waits. */
 /* Size a batch aims at, in bytes before compression; a larger message has a batch for itself. Default 1 MiB; 1 byte to

@@ -223,7 +223,7 @@ pub unsafe extern "C" fn levada_consumer_seek(
 ) -> i32 {
     enter(err, || {
         let position = CoreValue::Text(text(position, "position")?.to_owned());
-        get(consumer)?.ffi.seek(partition, position)
+        get(consumer)?.ffi.seek(None, partition, position)
     })
 }
 
@@ -235,7 +235,7 @@ pub unsafe extern "C" fn levada_consumer_seek_offset(
     offset: u64,
     err: *mut *mut Error,
 ) -> i32 {
-    enter(err, || get(consumer)?.ffi.seek(partition, CoreValue::Text(format!("offset({offset})"))))
+    enter(err, || get(consumer)?.ffi.seek(None, partition, CoreValue::Text(format!("offset({offset})"))))
 }
 
 /// Offset of the next message to be handed out, if `known` says that the server has told what the start came to.
@@ -248,7 +248,7 @@ pub unsafe extern "C" fn levada_consumer_position(
     err: *mut *mut Error,
 ) -> i32 {
     enter(err, || {
-        let position = get(consumer)?.ffi.position(partition)?;
+        let position = get(consumer)?.ffi.position(None, partition)?;
         put(offset, position.unwrap_or_default(), "offset")?;
         put_optional(known, position.is_some());
         Ok(())
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn levada_consumer_position(
 /// Stops handing out messages of a partition.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_pause(consumer: *const Consumer, partition: u32, err: *mut *mut Error) -> i32 {
-    enter(err, || get(consumer)?.ffi.pause(partition))
+    enter(err, || get(consumer)?.ffi.pause(None, partition))
 }
 
 /// Goes on with a paused partition.
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn levada_consumer_resume(
     partition: u32,
     err: *mut *mut Error,
 ) -> i32 {
-    enter(err, || get(consumer)?.ffi.resume(partition))
+    enter(err, || get(consumer)?.ffi.resume(None, partition))
 }
 
 /// Ends the subscriptions, by default within 5 s; a receive under way fails with LEVADA_E_CLOSED. Closing again does nothing,

@@ -137,22 +137,22 @@ impl NativeConsumer {
 
     /// Moves to another position in one partition.
     fn seek(&self, partition: u32, position: NativeValue) -> Result<(), NativeError> {
-        guarded(|| self.consumer.seek(partition, position.into()))
+        guarded(|| self.consumer.seek(None, partition, position.into()))
     }
 
     /// Stops handing out messages of a partition.
     fn pause(&self, partition: u32) -> Result<(), NativeError> {
-        guarded(|| self.consumer.pause(partition))
+        guarded(|| self.consumer.pause(None, partition))
     }
 
     /// Goes on with a paused partition.
     fn resume(&self, partition: u32) -> Result<(), NativeError> {
-        guarded(|| self.consumer.resume(partition))
+        guarded(|| self.consumer.resume(None, partition))
     }
 
     /// Offset of the next message to be handed out.
     fn position(&self, partition: u32) -> Result<Option<u64>, NativeError> {
-        guarded(|| self.consumer.position(partition))
+        guarded(|| self.consumer.position(None, partition))
     }
 
     /// Ends the subscriptions.

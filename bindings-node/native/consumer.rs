@@ -147,25 +147,25 @@ impl NativeConsumer {
     #[napi(catch_unwind)]
     pub fn seek(&self, env: Env, partition: u32, position: Unknown<'_>) -> napi::Result<()> {
         let position = value::from_js(&position)?;
-        failure::guarded(&env, || self.consumer.seek(partition, position))
+        failure::guarded(&env, || self.consumer.seek(None, partition, position))
     }
 
     /// Stops handing out messages of a partition.
     #[napi(catch_unwind)]
     pub fn pause(&self, env: Env, partition: u32) -> napi::Result<()> {
-        failure::guarded(&env, || self.consumer.pause(partition))
+        failure::guarded(&env, || self.consumer.pause(None, partition))
     }
 
     /// Goes on with a partition.
     #[napi(catch_unwind)]
     pub fn resume(&self, env: Env, partition: u32) -> napi::Result<()> {
-        failure::guarded(&env, || self.consumer.resume(partition))
+        failure::guarded(&env, || self.consumer.resume(None, partition))
     }
 
     /// Offset of the next message of a partition.
     #[napi(catch_unwind)]
     pub fn position(&self, env: Env, partition: u32) -> napi::Result<Js> {
-        failure::guarded(&env, || Ok(self.consumer.position(partition)?.map_or(Js::Null, Js::U64)))
+        failure::guarded(&env, || Ok(self.consumer.position(None, partition)?.map_or(Js::Null, Js::U64)))
     }
 
     /// Ends the subscriptions.

@@ -3,11 +3,19 @@
 import type { CallOptions } from "./calls";
 import type { NativeFailure } from "./failures";
 
+/** What happened to partitions of a group's member. */
+export type AssignmentKind = "assigned" | "revoked" | "lost";
+
 /** Codec of a producer's batches. */
 export type Compression = "topic" | "none" | "lz4" | "zstd";
 
 /** What an acknowledgement means. */
 export type Durability = "memory" | "disk" | "quorum";
+
+/**
+ * `empty`: no members; `stable`: every partition is with the member it is meant for; `moving`: some are on their way.
+ */
+export type GroupState = "empty" | "stable" | "moving";
 
 /** What a consumer does about a stored batch whose bytes are damaged. */
 export type OnCorrupt = "stop" | "skip";
@@ -26,6 +34,12 @@ export type PartitionState = "writable" | "read_only" | "unavailable";
  * tokens.
  */
 export type Role = "admin" | "member";
+
+/**
+ * How partitions are shared out among the members of a group: `sticky` moves as few as it can, `range` gives neighbours
+ * of a topic to one member, `roundRobin` deals them out one by one.
+ */
+export type Strategy = "sticky" | "range" | "round_robin";
 
 /** Codec of a topic: what its producers use unless told otherwise. */
 export type TopicCompression = "producer" | "none" | "lz4" | "zstd";
@@ -91,6 +105,47 @@ export interface ConsumerOptions {
   partitionFrom?: Readonly<Record<number, Position>> | undefined;
   /** Stop at the end of each partition as it was when the consumer subscribed. Default false. */
   untilEnd?: boolean | undefined;
+  /**
+   * Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to 1
+   * TiB.
+   */
+  prefetchBytes?: number | bigint | undefined;
+  /** What to do about damaged batches. Default stop. */
+  onCorrupt?: OnCorrupt | undefined;
+  /** What to do when the log lost its end. Default stop. */
+  onTruncated?: OnTruncated | undefined;
+  /** What to do when the position is not in the log. Default stop. */
+  onOutOfRange?: OnOutOfRange | undefined;
+  /**
+   * Group whose stored offsets the position `stored` and commits mean, without being a member of it: the group must
+   * have none. At most 255 bytes.
+   */
+  group?: string | null | undefined;
+}
+
+/**
+ * How a member of a group reads: which partitions, the server says, and it says so again whenever members come and go.
+ */
+export interface GroupConsumerOptions {
+  /** Name of a static member: one that restarts within `sessionTimeoutMs` moves nothing. At most 255 bytes. */
+  instance?: string | null | undefined;
+  /** How partitions are shared out; that of the first member holds. Default sticky. */
+  strategy?: Strategy | undefined;
+  /** How long it stays a member without a connection. Default 10 s; 100 ms to 1 hour. */
+  sessionTimeoutMs?: number | undefined;
+  /** How long it may take to release what is revoked. Default 30 s; 100 ms to 1 hour. */
+  releaseTimeoutMs?: number | undefined;
+  /** Where to start where the group has stored nothing. Default latest. */
+  from?: Position | undefined;
+  /**
+   * Commit what was processed by itself: messages count as processed at the receive call after the one that gave them,
+   * and at close. Default true.
+   */
+  autoCommit?: boolean | undefined;
+  /** How long what was processed may stay uncommitted, with `autoCommit`. Default 5 s; 1 ms to 1 year. */
+  commitIntervalMs?: number | undefined;
+  /** Commit after that many messages too, with `autoCommit`. More than 0. */
+  commitMessages?: number | bigint | null | undefined;
   /**
    * Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to 1
    * TiB.
@@ -181,6 +236,14 @@ export interface TopicOptions {
 /** A record as the native module gives it: names of the core, every integer a bigint. */
 type NativeRecord = Record<string, unknown>;
 
+/** What changed about the partitions that a group's member reads. */
+export interface AssignmentChange {
+  /** What happened. */
+  readonly kind: AssignmentKind;
+  /** To which partitions, by topic and number. */
+  readonly partitions: TopicPartition[];
+}
+
 /** Where messages of one batch went: `messageCount` offsets from `baseOffset` on. */
 export interface BatchReceipt {
   /** Their partition. */
@@ -199,6 +262,122 @@ export interface BatchReceipt {
   readonly serverEncoded: boolean;
 }
 
+/** A group, its members and its partitions. */
+export interface GroupDescription {
+  /** The group. */
+  readonly group: GroupInfo;
+  /** Its members, by id. */
+  readonly members: MemberInfo[];
+  /** What it reads or has stored offsets of, by stream, topic and partition. */
+  readonly partitions: GroupPartitionInfo[];
+}
+
+/** @internal */
+export function groupDescriptionOf(native: unknown): GroupDescription {
+  const record = native as NativeRecord;
+  return {
+    group: groupInfoOf(record.group),
+    members: (record.members as unknown[]).map(memberInfoOf),
+    partitions: (record.partitions as unknown[]).map(groupPartitionInfoOf),
+  };
+}
+
+/** A consumer group. */
+export interface GroupInfo {
+  /** Name. */
+  readonly group: string;
+  /** How far its assignments are. */
+  readonly state: GroupState;
+  /** How it shares out partitions. */
+  readonly strategy: Strategy;
+  /** Raised by every change of its members or partitions. */
+  readonly generation: bigint;
+  /** Members. */
+  readonly memberCount: number;
+  /** Partitions it reads or has stored offsets of. */
+  readonly partitionCount: number;
+}
+
+/** @internal */
+export function groupInfoOf(native: unknown): GroupInfo {
+  const record = native as NativeRecord;
+  return {
+    group: record.group as string,
+    state: record.state as GroupState,
+    strategy: record.strategy as Strategy,
+    generation: record.generation as bigint,
+    memberCount: Number(record.member_count),
+    partitionCount: Number(record.partition_count),
+  };
+}
+
+/** A partition as a group sees it. */
+export interface GroupPartitionInfo {
+  /** Name of its stream. */
+  readonly stream: string;
+  /** Name of the topic. */
+  readonly topic: string;
+  /** Its number. */
+  readonly partition: number;
+  /** Who holds it; absent: nobody. */
+  readonly member: string | null;
+  /** Of the assignment; 0 where nobody holds it. */
+  readonly generation: bigint;
+  /** Absent: none. */
+  readonly storedOffset: bigint | null;
+  /** Lowest offset kept. */
+  readonly logStartOffset: bigint;
+  /** Offset after the last message a consumer can see. */
+  readonly visibleEndOffset: bigint;
+  /** Messages between the stored offset, or the log's start, and the visible end. */
+  readonly lag: bigint;
+}
+
+/** @internal */
+export function groupPartitionInfoOf(native: unknown): GroupPartitionInfo {
+  const record = native as NativeRecord;
+  return {
+    stream: record.stream as string,
+    topic: record.topic as string,
+    partition: Number(record.partition),
+    member: record.member as string | null,
+    generation: record.generation as bigint,
+    storedOffset: record.stored_offset as bigint | null,
+    logStartOffset: record.log_start_offset as bigint,
+    visibleEndOffset: record.visible_end_offset as bigint,
+    lag: record.lag as bigint,
+  };
+}
+
+/** A member of a group. */
+export interface MemberInfo {
+  /** Id, given by the server. */
+  readonly member: string;
+  /** Name of a static member. */
+  readonly instance: string | null;
+  /** Whom it speaks for. */
+  readonly user: string;
+  /** False: its session runs out unless it comes back. */
+  readonly connected: boolean;
+  /** What it reads: `stream/topic`, with `*` for any run of characters. */
+  readonly topics: string[];
+  /** Partitions it holds. */
+  readonly partitionCount: number;
+}
+
+/** @internal */
+export function memberInfoOf(native: unknown): MemberInfo {
+  const record = native as NativeRecord;
+  return {
+    member: record.member as string,
+    instance: record.instance as string | null,
+    user: record.user as string,
+    connected: record.connected as boolean,
+    topics: record.topics as string[],
+    partitionCount: Number(record.partition_count),
+  };
+}
+
 /** A token just created, with the secret that is shown this once. */
 export interface NewToken {
   /** The token. */
@@ -213,6 +392,32 @@ export function newTokenOf(native: unknown): NewToken {
   return {
     token: tokenInfoOf(record.token),
     secret: record.secret as string,
+  };
+}
+
+/** What a reset does, or would do, to the stored offset of a partition. */
+export interface OffsetChange {
+  /** Name of its stream. */
+  readonly stream: string;
+  /** Name of the topic. */
+  readonly topic: string;
+  /** Its number. */
+  readonly partition: number;
+  /** What was stored; absent: nothing. */
+  readonly before: bigint | null;
+  /** What is stored now. */
+  readonly after: bigint;
+}
+
+/** @internal */
+export function offsetChangeOf(native: unknown): OffsetChange {
+  const record = native as NativeRecord;
+  return {
+    stream: record.stream as string,
+    topic: record.topic as string,
+    partition: Number(record.partition),
+    before: record.before as bigint | null,
+    after: record.after as bigint,
   };
 }
 
@@ -255,6 +460,16 @@ export function partitionInfoOf(native: unknown): PartitionInfo {
     sizeBytes: record.size_bytes as bigint,
     segmentCount: Number(record.segment_count),
   };
+}
+
+/** How far a partition is done. */
+export interface PartitionOffset {
+  /** `stream/topic`. */
+  readonly topic: string;
+  /** Its number. */
+  readonly partition: number;
+  /** Of the next message to be read. */
+  readonly offset: bigint;
 }
 
 /** What a position comes to. */
@@ -419,6 +634,35 @@ export function serverStatusOf(native: unknown): ServerStatus {
   };
 }
 
+/** What a group has stored for a partition. */
+export interface StoredOffset {
+  /** Name of its stream. */
+  readonly stream: string;
+  /** Name of the topic. */
+  readonly topic: string;
+  /** Its number. */
+  readonly partition: number;
+  /** Of the next message to be read. */
+  readonly offset: bigint;
+  /** Leader epoch of the last message done; 0 where there is none. */
+  readonly epoch: number;
+  /** When, in microseconds since the Unix epoch. */
+  readonly committedAtUs: bigint;
+}
+
+/** @internal */
+export function storedOffsetOf(native: unknown): StoredOffset {
+  const record = native as NativeRecord;
+  return {
+    stream: record.stream as string,
+    topic: record.topic as string,
+    partition: Number(record.partition),
+    offset: record.offset as bigint,
+    epoch: Number(record.epoch),
+    committedAtUs: record.committed_at_us as bigint,
+  };
+}
+
 /** A stream and its topics. */
 export interface StreamDescription {
   /** The stream. */
@@ -526,6 +770,14 @@ export function topicInfoOf(native: unknown): TopicInfo {
     options: topicSettingsOf(record.options),
     createdAtUs: record.created_at_us as bigint,
   };
+}
+
+/** A partition of a topic. */
+export interface TopicPartition {
+  /** `stream/topic`. */
+  readonly topic: string;
+  /** Its number. */
+  readonly partition: number;
 }
 
 /** The options of a topic as they are. */
@@ -926,5 +1178,42 @@ export class Admin {
   /** How the server is. */
   async status(callOptions: CallOptions = {}): Promise<ServerStatus> {
     return serverStatusOf(await this.#call("status", {}, callOptions));
+  }
+
+  /** All consumer groups, by name. */
+  async listGroups(callOptions: CallOptions = {}): Promise<GroupInfo[]> {
+    return ((await this.#call("list_groups", {}, callOptions)) as unknown[]).map(groupInfoOf);
+  }
+
+  /** A consumer group, its members, and its partitions with their lag. */
+  async describeGroup(group: string, callOptions: CallOptions = {}): Promise<GroupDescription> {
+    return groupDescriptionOf(await this.#call("describe_group", { group }, callOptions));
+  }
+
+  /** Deletes a group without members, and what it has stored. */
+  async deleteGroup(group: string, callOptions: CallOptions = {}): Promise<void> {
+    await this.#call("delete_group", { group }, callOptions);
+  }
+
+  /** The offsets a group has stored, of topics and patterns such as `shop/*`, or of all. */
+  async groupOffsets(
+    group: string,
+    options: { topics?: readonly string[] | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<StoredOffset[]> {
+    return ((await this.#call("group_offsets", { group, ...options }, callOptions)) as unknown[]).map(storedOffsetOf);
+  }
+
+  /**
+   * Sets the stored offsets of a group without members to a position; with `dryRun` it only tells what would change.
+   */
+  async resetOffsets(
+    group: string,
+    topics: readonly string[],
+    position: Position,
+    options: { partition?: number | undefined; dryRun?: boolean | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<OffsetChange[]> {
+    return ((await this.#call("reset_offsets", { group, topics, position, ...options }, callOptions)) as unknown[]).map(offsetChangeOf);
   }
 }

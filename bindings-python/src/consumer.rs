@@ -96,22 +96,22 @@ impl Consumer {
 
     #[pyo3(signature = (partition, position, /))]
     fn seek(&self, py: Python<'_>, partition: u32, position: &Bound<'_, PyAny>) -> PyResult<()> {
-        checked(py, self.inner.seek(partition, to_value(position)?))
+        checked(py, self.inner.seek(None, partition, to_value(position)?))
     }
 
     #[pyo3(signature = (partition, /))]
     fn position(&self, py: Python<'_>, partition: u32) -> PyResult<Option<u64>> {
-        checked(py, self.inner.position(partition))
+        checked(py, self.inner.position(None, partition))
     }
 
     #[pyo3(signature = (partition, /))]
     fn pause(&self, py: Python<'_>, partition: u32) -> PyResult<()> {
-        checked(py, self.inner.pause(partition))
+        checked(py, self.inner.pause(None, partition))
     }
 
     #[pyo3(signature = (partition, /))]
     fn resume(&self, py: Python<'_>, partition: u32) -> PyResult<()> {
-        checked(py, self.inner.resume(partition))
+        checked(py, self.inner.resume(None, partition))
     }
 
     #[pyo3(signature = (timeout, queue, token, /))]

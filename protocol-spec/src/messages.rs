@@ -85,6 +85,9 @@ impl Position {
     /// After the last visible message.
     pub const LATEST: Self = Self { kind: PositionKind::Latest, value: 0 };
 
+    /// The stored offset of a group.
+    pub const STORED: Self = Self { kind: PositionKind::Stored, value: 0 };
+
     /// The message of that offset.
     pub const fn offset(offset: u64) -> Self {
         Self { kind: PositionKind::Offset, value: offset }

@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use levada_protocol::messages::{
-    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteStream, DeleteToken, DeleteTopic,
-    DeleteUser, DescribeStream, DescribeTopic, DescribeUser, ListStreams, ListTokens, ListTopics, ListUsers,
-    PartitionInfo, Position, PositionResolved, PurgeTopic, ResolvePosition, Role, ServerStatus, Status, StreamInfo,
-    TokenInfo, TopicChanges, TopicInfo, TopicOptions, UserInfo,
+    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup, DeleteStream, DeleteToken,
+    DeleteTopic, DeleteUser, DescribeGroup, DescribeStream, DescribeTopic, DescribeUser, GroupInfo, GroupPartitionInfo,
+    ListGroups, ListStreams, ListTokens, ListTopics, ListUsers, MemberInfo, OffsetChange, PartitionInfo, Position,
+    PositionResolved, PurgeTopic, ReadOffsets, ResetOffsets, ResolvePosition, Role, ServerStatus, Status, StoredOffset,
+    StreamInfo, TokenInfo, TopicChanges, TopicInfo, TopicOptions, UserInfo,
 };
 use levada_protocol::names::Address;
 use levada_protocol::{ErrorCode, messages};
@@ -48,6 +49,32 @@ pub struct StreamDescription {
     pub stream: StreamInfo,
     /// Its topics, by name.
     pub topics: Vec<TopicInfo>,
+}
+
+/// A group, its members and its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// The group.
+    pub group: GroupInfo,
+    /// Its members, by id.
+    pub members: Vec<MemberInfo>,
+    /// What it reads or has stored offsets of, by stream, topic and partition.
+    pub partitions: Vec<GroupPartitionInfo>,
+}
+
+/// Whether a reset of offsets takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetMode {
+    /// It does.
+    Apply,
+    /// It is only told what would change.
+    DryRun,
+}
+
+impl From<bool> for ResetMode {
+    fn from(dry_run: bool) -> ResetMode {
+        if dry_run { ResetMode::DryRun } else { ResetMode::Apply }
+    }
 }
 
 /// A user and its tokens.
@@ -219,6 +246,62 @@ impl Admin {
         };
         let description = self.describe_topic(&format!("{}/{}", address.stream, address.topic)).await?;
         self.read(ResolvePosition { topic_id: description.topic.topic_id, partition, position, group: None }).await
+    }
+
+    /// All consumer groups, by name.
+    ///
+    /// # Errors
+    /// Those of any request.
+    pub async fn list_groups(&self) -> Result<Vec<GroupInfo>> {
+        Ok(self.read(ListGroups {}).await?.groups)
+    }
+
+    /// A consumer group, its members, and its partitions with their lag.
+    ///
+    /// # Errors
+    /// `GROUP_NOT_FOUND`.
+    pub async fn describe_group(&self, group: &str) -> Result<GroupDescription> {
+        let reply = self.read(DescribeGroup { group: group.to_owned() }).await?;
+        Ok(GroupDescription { group: reply.group, members: reply.members, partitions: reply.partitions })
+    }
+
+    /// Deletes a group without members, and what it has stored.
+    ///
+    /// # Errors
+    /// `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`, `PERMISSION_DENIED`.
+    pub async fn delete_group(&self, group: &str) -> Result<()> {
+        self.change(DeleteGroup { group: group.to_owned() }).await.map(drop)
+    }
+
+    /// The offsets a group has stored, of topics and patterns such as `shop/*`, or of all.
+    ///
+    /// # Errors
+    /// `INVALID_NAME`, `PERMISSION_DENIED`.
+    pub async fn group_offsets(&self, group: &str, topics: Option<&[String]>) -> Result<Vec<StoredOffset>> {
+        let topics = topics.unwrap_or_default().to_vec();
+        Ok(self.read(ReadOffsets { group: group.to_owned(), topics }).await?.offsets)
+    }
+
+    /// Sets the stored offsets of a group without members to a position, in one partition or in all.
+    ///
+    /// # Errors
+    /// `GROUP_NOT_EMPTY`, `PERMISSION_DENIED`, `INVALID_NAME`.
+    pub async fn reset_offsets(
+        &self,
+        group: &str,
+        topics: &[String],
+        position: Position,
+        partition: Option<u32>,
+        mode: ResetMode,
+    ) -> Result<Vec<OffsetChange>> {
+        let request = ResetOffsets {
+            group: group.to_owned(),
+            topics: topics.to_vec(),
+            partition,
+            position,
+            dry_run: mode == ResetMode::DryRun,
+        };
+        Ok(self.change(request).await?.changes)
     }
 
     /// Creates a user.

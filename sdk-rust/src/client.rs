@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::address::ServerAddress;
 use crate::admin::Admin;
 use crate::backoff::{Backoff, BackoffOptions};
-use crate::consumer::{Consumer, ConsumerOptions};
+use crate::consumer::{Consumer, ConsumerOptions, GroupConsumerOptions};
 use crate::discovery::Surroundings;
 use crate::environment::{Clock, Random};
 use crate::error::{Error, Result};
@@ -154,6 +154,29 @@ impl Client {
     /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`, `PERMISSION_DENIED`, usage errors of the options.
     pub async fn consumer(&self, options: ConsumerOptions) -> Result<Consumer> {
         Consumer::open(self, options).await
+    }
+
+    /// A consumer that is a member of a group and reads its share of the group's topics.
+    ///
+    /// ```no_run
+    /// # async fn example(client: levada::Client) -> levada::Result<()> {
+    /// use levada::{GroupConsumerOptions, Position};
+    /// use std::time::Duration;
+    ///
+    /// let options = GroupConsumerOptions::new("billing", ["shop/*"]).from(Position::EARLIEST);
+    /// let consumer = client.group_consumer(options).await?;
+    /// while let Some(message) = consumer.receive().await? {
+    ///     println!("{}:{} {}", message.topic, message.partition, message.offset);
+    /// }
+    /// consumer.close(Duration::from_secs(5)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `TOO_MANY_MEMBERS`, `GROUP_UNAVAILABLE`, `PERMISSION_DENIED`, `UNSUPPORTED` by a server older than groups, usage errors
+    /// of the options.
+    pub async fn group_consumer(&self, options: GroupConsumerOptions) -> Result<Consumer> {
+        Consumer::open_group(self, options).await
     }
 
     /// What the server told at the last handshake.

@@ -40,22 +40,28 @@ mod transport;
 mod value;
 
 pub use address::{DEFAULT_PORT, ServerAddress};
-pub use admin::{Admin, DeleteTopics, NewToken, StreamDescription, TopicDescription, UserDescription, topic_options};
+pub use admin::{
+    Admin, DeleteTopics, GroupDescription, NewToken, ResetMode, StreamDescription, TopicDescription, UserDescription,
+    topic_options,
+};
 pub use backoff::BackoffOptions;
 pub use client::{Client, ServerInfo};
 pub use consumer::{
-    Batch, Batches, Consumer, ConsumerOptions, Messages, OnCorrupt, OnOutOfRange, OnTruncated, ReceivedMessage,
-    ReceivedRef, Taken, decode_headers,
+    AssignmentChange, Batch, Batches, Consumer, ConsumerOptions, GroupConsumerOptions, Messages, OnCorrupt,
+    OnOutOfRange, OnTruncated, PartitionOffset, PartitionRef, ReceivedMessage, ReceivedRef, Taken, TopicPartition,
+    decode_headers,
 };
 pub use contexts::{Context, Contexts};
 pub use credentials::Credentials;
 pub use environment::{ByteStream, Clock, ConnectFuture, Connector, Environment, Random, SystemClock, SystemRandom};
 pub use error::{Error, Result};
+pub use generated::enums::AssignmentKind;
 pub use levada_protocol::batch::{Header, HeaderValue, MessageSpan};
 pub use levada_protocol::headers::HeaderValueRef;
 pub use levada_protocol::messages::{
-    Durability, PartitionInfo, PartitionState, Position, PositionKind, PositionResolved, ReadOnlyPartition, Role,
-    ServerStatus, StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions, UserInfo,
+    Durability, GroupInfo, GroupPartitionInfo, GroupState, MemberInfo, OffsetChange, PartitionInfo, PartitionState,
+    Position, PositionKind, PositionResolved, ReadOnlyPartition, Role, ServerStatus, StoredOffset, Strategy,
+    StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions, UserInfo,
 };
 pub use levada_protocol::{ErrorClass, ErrorCode};
 pub use message::{AsMessage, Message, MessageRef};

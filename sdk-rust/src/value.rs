@@ -293,9 +293,9 @@ impl FromValue for Duration {
     }
 }
 
-const POSITIONS: &str = "earliest, latest, offset(N), timestamp(MICROSECONDS) or last(N)";
+const POSITIONS: &str = "earliest, latest, offset(N), timestamp(MICROSECONDS), last(N) or stored";
 
-/// `earliest`, `latest`, `offset(5)`, `timestamp(1700000000000000)`, `last(3)`, or a record of `kind` and `value`.
+/// `earliest`, `latest`, `stored`, `offset(5)`, `timestamp(1700000000000000)`, `last(3)`, or a record of `kind` and `value`.
 impl FromValue for Position {
     fn from_value(name: &str, value: Value) -> Result<Self> {
         let position = match &value {
@@ -331,6 +331,7 @@ fn position_of(kind: &str, number: Option<&Value>) -> Option<Position> {
     Some(match (kind, number) {
         ("earliest", None | Some(Value::Null)) => Position::EARLIEST,
         ("latest", None | Some(Value::Null)) => Position::LATEST,
+        ("stored", None | Some(Value::Null)) => Position::STORED,
         ("offset", Some(number)) => Position::offset(number.as_u64()?),
         ("timestamp", Some(number)) => Position::timestamp(number.as_i64()?),
         ("last", Some(number)) => Position::last(number.as_u64()?),

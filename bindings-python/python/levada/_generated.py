@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict, 
 
 from levada._values import Position, datetime_of, milliseconds, packed
 
+AssignmentKind: TypeAlias = Literal["assigned", "revoked", "lost"]
+"""What happened to partitions of a group's member."""
+
 Compression: TypeAlias = Literal["topic", "none", "lz4", "zstd"]
 """Codec of a producer's batches."""
 
 Durability: TypeAlias = Literal["memory", "disk", "quorum"]
 """What an acknowledgement means."""
+
+GroupState: TypeAlias = Literal["empty", "stable", "moving"]
+"""``empty``: no members; ``stable``: every partition is with the member it is meant for; ``moving``: some are on their
+way.
+"""
 
 OnCorrupt: TypeAlias = Literal["stop", "skip"]
 """What a consumer does about a stored batch whose bytes are damaged."""
@@ -36,6 +44,11 @@ PartitionState: TypeAlias = Literal["writable", "read_only", "unavailable"]
 Role: TypeAlias = Literal["admin", "member"]
 """What a user may do: ``admin`` everything; ``member`` everything but managing streams, topics, users and other users'
 tokens.
+"""
+
+Strategy: TypeAlias = Literal["sticky", "range", "round_robin"]
+"""How partitions are shared out among the members of a group: ``sticky`` moves as few as it can, ``range`` gives
+neighbours of a topic to one member, ``round_robin`` deals them out one by one.
 """
 
 TopicCompression: TypeAlias = Literal["producer", "none", "lz4", "zstd"]
@@ -111,6 +124,57 @@ class ConsumerOptions(TypedDict, total=False):
 
     until_end: bool
     """Stop at the end of each partition as it was when the consumer subscribed. Default false."""
+
+    prefetch_bytes: int
+    """Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to
+    1 TiB.
+    """
+
+    on_corrupt: OnCorrupt
+    """What to do about damaged batches. Default stop."""
+
+    on_truncated: OnTruncated
+    """What to do when the log lost its end. Default stop."""
+
+    on_out_of_range: OnOutOfRange
+    """What to do when the position is not in the log. Default stop."""
+
+    group: str | None
+    """Group whose stored offsets the position ``stored`` and commits mean, without being a member of it: the group must
+    have none. At most 255 bytes.
+    """
+
+
+class GroupConsumerOptions(TypedDict, total=False):
+    """How a member of a group reads: which partitions, the server says, and it says so again whenever members come and
+    go.
+    """
+
+    instance: str | None
+    """Name of a static member: one that restarts within ``session_timeout_ms`` moves nothing. At most 255 bytes."""
+
+    strategy: Strategy
+    """How partitions are shared out; that of the first member holds. Default sticky."""
+
+    session_timeout: float | timedelta
+    """How long it stays a member without a connection. Default 10 s; 100 ms to 1 hour."""
+
+    release_timeout: float | timedelta
+    """How long it may take to release what is revoked. Default 30 s; 100 ms to 1 hour."""
+
+    from_: Position | str
+    """Where to start where the group has stored nothing. Default latest."""
+
+    auto_commit: bool
+    """Commit what was processed by itself: messages count as processed at the receive call after the one that gave
+    them, and at close. Default true.
+    """
+
+    commit_interval: float | timedelta
+    """How long what was processed may stay uncommitted, with ``auto_commit``. Default 5 s; 1 ms to 1 year."""
+
+    commit_messages: int | None
+    """Commit after that many messages too, with ``auto_commit``. More than 0."""
 
     prefetch_bytes: int
     """Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to
@@ -221,11 +285,14 @@ DURATIONS = frozenset(
     (
         "backoff_ceiling",
         "backoff_floor",
+        "commit_interval",
         "connect_timeout",
         "delivery_timeout",
         "linger",
+        "release_timeout",
         "request_timeout",
         "retention_age",
+        "session_timeout",
     )
 )
 """Options that are durations: seconds here, milliseconds in the core."""
@@ -242,6 +309,24 @@ def pack_options(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             named[name.removesuffix("_")] = packed(value)
     return named
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentChange:
+    """What changed about the partitions that a group's member reads."""
+
+    kind: AssignmentKind
+    """What happened."""
+
+    partitions: list[TopicPartition]
+    """To which partitions, by topic and number."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> AssignmentChange:
+        return cls(
+            record["kind"],
+            [TopicPartition._from(item) for item in record["partitions"]],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +373,142 @@ class BatchReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupDescription:
+    """A group, its members and its partitions."""
+
+    group: GroupInfo
+    """The group."""
+
+    members: list[MemberInfo]
+    """Its members, by id."""
+
+    partitions: list[GroupPartitionInfo]
+    """What it reads or has stored offsets of, by stream, topic and partition."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> GroupDescription:
+        return cls(
+            GroupInfo._from(record["group"]),
+            [MemberInfo._from(item) for item in record["members"]],
+            [GroupPartitionInfo._from(item) for item in record["partitions"]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """A consumer group."""
+
+    group: str
+    """Name."""
+
+    state: GroupState
+    """How far its assignments are."""
+
+    strategy: Strategy
+    """How it shares out partitions."""
+
+    generation: int
+    """Raised by every change of its members or partitions."""
+
+    member_count: int
+    """Members."""
+
+    partition_count: int
+    """Partitions it reads or has stored offsets of."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> GroupInfo:
+        return cls(
+            record["group"],
+            record["state"],
+            record["strategy"],
+            record["generation"],
+            record["member_count"],
+            record["partition_count"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPartitionInfo:
+    """A partition as a group sees it."""
+
+    stream: str
+    """Name of its stream."""
+
+    topic: str
+    """Name of the topic."""
+
+    partition: int
+    """Its number."""
+
+    member: str | None
+    """Who holds it; None: nobody."""
+
+    generation: int
+    """Of the assignment; 0 where nobody holds it."""
+
+    stored_offset: int | None
+    """None: none."""
+
+    log_start_offset: int
+    """Lowest offset kept."""
+
+    visible_end_offset: int
+    """Offset after the last message a consumer can see."""
+
+    lag: int
+    """Messages between the stored offset, or the log's start, and the visible end."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> GroupPartitionInfo:
+        return cls(
+            record["stream"],
+            record["topic"],
+            record["partition"],
+            record["member"],
+            record["generation"],
+            record["stored_offset"],
+            record["log_start_offset"],
+            record["visible_end_offset"],
+            record["lag"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MemberInfo:
+    """A member of a group."""
+
+    member: str
+    """Id, given by the server."""
+
+    instance: str | None
+    """Name of a static member."""
+
+    user: str
+    """Whom it speaks for."""
+
+    connected: bool
+    """False: its session runs out unless it comes back."""
+
+    topics: list[str]
+    """What it reads: ``stream/topic``, with ``*`` for any run of characters."""
+
+    partition_count: int
+    """Partitions it holds."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> MemberInfo:
+        return cls(
+            record["member"],
+            record["instance"],
+            record["user"],
+            record["connected"],
+            record["topics"],
+            record["partition_count"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NewToken:
     """A token just created, with the secret that is shown this once."""
 
@@ -302,6 +523,36 @@ class NewToken:
         return cls(
             TokenInfo._from(record["token"]),
             record["secret"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetChange:
+    """What a reset does, or would do, to the stored offset of a partition."""
+
+    stream: str
+    """Name of its stream."""
+
+    topic: str
+    """Name of the topic."""
+
+    partition: int
+    """Its number."""
+
+    before: int | None
+    """What was stored; None: nothing."""
+
+    after: int
+    """What is stored now."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> OffsetChange:
+        return cls(
+            record["stream"],
+            record["topic"],
+            record["partition"],
+            record["before"],
+            record["after"],
         )
 
 
@@ -352,6 +603,28 @@ class PartitionInfo:
             record["leader_epoch"],
             record["size_bytes"],
             record["segment_count"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionOffset:
+    """How far a partition is done."""
+
+    topic: str
+    """``stream/topic``."""
+
+    partition: int
+    """Its number."""
+
+    offset: int
+    """Of the next message to be read."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> PartitionOffset:
+        return cls(
+            record["topic"],
+            record["partition"],
+            record["offset"],
         )
 
 
@@ -571,6 +844,45 @@ class ServerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredOffset:
+    """What a group has stored for a partition."""
+
+    stream: str
+    """Name of its stream."""
+
+    topic: str
+    """Name of the topic."""
+
+    partition: int
+    """Its number."""
+
+    offset: int
+    """Of the next message to be read."""
+
+    epoch: int
+    """Leader epoch of the last message done; 0 where there is none."""
+
+    committed_at_us: int
+    """When, in microseconds since the Unix epoch."""
+
+    @property
+    def committed_at(self) -> datetime:
+        """``committed_at_us`` as a datetime in UTC."""
+        return datetime_of(self.committed_at_us)
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> StoredOffset:
+        return cls(
+            record["stream"],
+            record["topic"],
+            record["partition"],
+            record["offset"],
+            record["epoch"],
+            record["committed_at_us"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class StreamDescription:
     """A stream and its topics."""
 
@@ -709,6 +1021,24 @@ class TopicInfo:
             record["topic"],
             TopicSettings._from(record["options"]),
             record["created_at_us"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPartition:
+    """A partition of a topic."""
+
+    topic: str
+    """``stream/topic``."""
+
+    partition: int
+    """Its number."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> TopicPartition:
+        return cls(
+            record["topic"],
+            record["partition"],
         )
 
 
@@ -1321,6 +1651,39 @@ class SyncAdmin:
         """How the server is."""
         return ServerStatus._from(self._call("status", {}))
 
+    def list_groups(self) -> list[GroupInfo]:
+        """All consumer groups, by name."""
+        result = self._call("list_groups", {})
+        return [GroupInfo._from(item) for item in result]
+
+    def describe_group(self, group: str) -> GroupDescription:
+        """A consumer group, its members, and its partitions with their lag."""
+        return GroupDescription._from(self._call("describe_group", {"group": group}))
+
+    def delete_group(self, group: str) -> None:
+        """Deletes a group without members, and what it has stored."""
+        self._call("delete_group", {"group": group})
+
+    def group_offsets(self, group: str, *, topics: list[str] | tuple[str, ...] | None = None) -> list[StoredOffset]:
+        """The offsets a group has stored, of topics and patterns such as ``shop/*``, or of all."""
+        result = self._call("group_offsets", {"group": group, "topics": topics})
+        return [StoredOffset._from(item) for item in result]
+
+    def reset_offsets(
+        self,
+        group: str,
+        topics: list[str] | tuple[str, ...],
+        position: Position | str,
+        *,
+        partition: int | None = None,
+        dry_run: bool = False,
+    ) -> list[OffsetChange]:
+        """Sets the stored offsets of a group without members to a position; with ``dry_run`` it only tells what would
+        change.
+        """
+        result = self._call("reset_offsets", {"group": group, "topics": topics, "position": position, "partition": partition, "dry_run": dry_run})
+        return [OffsetChange._from(item) for item in result]
+
 
 class AsyncAdmin:
     """Streams, topics, users and tokens."""
@@ -1425,14 +1788,59 @@ class AsyncAdmin:
         """How the server is."""
         return ServerStatus._from(await self._call("status", {}))
 
+    async def list_groups(self) -> list[GroupInfo]:
+        """All consumer groups, by name."""
+        result = await self._call("list_groups", {})
+        return [GroupInfo._from(item) for item in result]
+
+    async def describe_group(self, group: str) -> GroupDescription:
+        """A consumer group, its members, and its partitions with their lag."""
+        return GroupDescription._from(await self._call("describe_group", {"group": group}))
+
+    async def delete_group(self, group: str) -> None:
+        """Deletes a group without members, and what it has stored."""
+        await self._call("delete_group", {"group": group})
+
+    async def group_offsets(
+        self,
+        group: str,
+        *,
+        topics: list[str] | tuple[str, ...] | None = None,
+    ) -> list[StoredOffset]:
+        """The offsets a group has stored, of topics and patterns such as ``shop/*``, or of all."""
+        result = await self._call("group_offsets", {"group": group, "topics": topics})
+        return [StoredOffset._from(item) for item in result]
+
+    async def reset_offsets(
+        self,
+        group: str,
+        topics: list[str] | tuple[str, ...],
+        position: Position | str,
+        *,
+        partition: int | None = None,
+        dry_run: bool = False,
+    ) -> list[OffsetChange]:
+        """Sets the stored offsets of a group without members to a position; with ``dry_run`` it only tells what would
+        change.
+        """
+        result = await self._call("reset_offsets", {"group": group, "topics": topics, "position": position, "partition": partition, "dry_run": dry_run})
+        return [OffsetChange._from(item) for item in result]
+
 
 __all__ = [
+    "AssignmentChange",
+    "AssignmentKind",
     "BatchReceipt",
     "ClientOptions",
     "Compression",
     "ConsumerOptions",
     "Durability",
     "ErrorCode",
+    "GroupConsumerOptions",
+    "GroupDescription",
+    "GroupInfo",
+    "GroupPartitionInfo",
+    "GroupState",
     "LevadaAuthError",
     "LevadaCancelledError",
     "LevadaClosedError",
@@ -1450,11 +1858,14 @@ __all__ = [
     "LevadaUnavailableError",
     "LevadaUnsupportedError",
     "LevadaUsageError",
+    "MemberInfo",
     "NewToken",
+    "OffsetChange",
     "OnCorrupt",
     "OnOutOfRange",
     "OnTruncated",
     "PartitionInfo",
+    "PartitionOffset",
     "PartitionState",
     "PositionResolved",
     "ProducerOptions",
@@ -1463,6 +1874,8 @@ __all__ = [
     "Role",
     "ServerInfo",
     "ServerStatus",
+    "StoredOffset",
+    "Strategy",
     "StreamDescription",
     "StreamInfo",
     "TokenInfo",
@@ -1471,6 +1884,7 @@ __all__ = [
     "TopicDescription",
     "TopicInfo",
     "TopicOptions",
+    "TopicPartition",
     "TopicSettings",
     "UserDescription",
     "UserInfo",

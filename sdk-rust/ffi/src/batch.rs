@@ -79,6 +79,15 @@ impl Batch {
         Batch { whole: Arc::clone(&self.whole), part: start..end }
     }
 
+    /// Their topic, `stream/topic`.
+    pub fn topic(&self) -> &str {
+        self.whole.batch.topic()
+    }
+
+    pub(crate) fn core(&self) -> &levada::Batch {
+        &self.whole.batch
+    }
+
     /// Their partition.
     pub fn partition(&self) -> u32 {
         self.whole.batch.partition()

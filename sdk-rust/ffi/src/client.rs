@@ -5,7 +5,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use levada::{ClientOptions, ConsumerOptions, Error, ErrorCode, Named, ProducerOptions, Result, Value};
+use levada::{
+    ClientOptions, ConsumerOptions, Error, ErrorCode, GroupConsumerOptions, Named, ProducerOptions, Result, Value,
+};
 
 use crate::consumer::Consumer;
 use crate::generated::calls;
@@ -100,6 +102,16 @@ impl Client {
         self.start(to, |inner, _| async move {
             let options = ConsumerOptions::from_values(topic, options)?;
             Consumer::open(inner, options).await.map(Output::Consumer)
+        })
+    }
+
+    /// A consumer that is a member of a group: `Output::Consumer`.
+    pub fn group_consumer(&self, group: &str, topics: Vec<String>, options: Named, to: To) -> Operation {
+        let group = group.to_owned();
+        self.start(to, |inner, progress| async move {
+            let options = GroupConsumerOptions::from_values(group, topics, options)?;
+            progress.may_apply();
+            Consumer::open_group(inner, options).await.map(Output::Consumer)
         })
     }
 

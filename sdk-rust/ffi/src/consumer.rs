@@ -1,18 +1,24 @@
 //! A consumer: readiness first, then a take in the caller's own thread, so that giving up a wait cannot lose a message.
 //!
 //! Messages count as handed out when a take returns them. For takes of one message the rest of a batch is held here, and
-//! given back to the core when its partition is sought or paused.
+//! given back to the core when its partition is sought or paused; of a group's member it is dropped when its partition goes
+//! to another.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use levada::{ConsumerOptions, Error, ErrorCode, FromValue as _, Position, PositionKind, Result, Value};
+use levada::{
+    Arguments, ConsumerOptions, Error, ErrorCode, FromValue as _, GroupConsumerOptions, PartitionOffset, PartitionRef,
+    Position, PositionKind, Result, Value,
+};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::client;
-use crate::operation::{KeepWaiting, Operation, Output, SLICE, To};
+use crate::into_value::IntoValue as _;
+use crate::operation::{KeepWaiting, Operation, Output, Progress, SLICE, To};
 use crate::process::{Handle, Kind};
 use crate::queue::{Event, Queue};
 
@@ -96,11 +102,20 @@ impl Parker {
 impl Consumer {
     pub(crate) async fn open(client: Arc<client::Inner>, options: ConsumerOptions) -> Result<Consumer> {
         let consumer = client.core()?.consumer(options).await?;
-        let inner = Inner { client, consumer, state: Mutex::default(), waiting: Mutex::default() };
-        Ok(Consumer { inner: Handle::new(Kind::Consumer, Arc::new(inner)) })
+        Ok(Consumer::of(client, consumer))
     }
 
-    /// The topic it reads, `stream/topic`.
+    pub(crate) async fn open_group(client: Arc<client::Inner>, options: GroupConsumerOptions) -> Result<Consumer> {
+        let consumer = client.core()?.group_consumer(options).await?;
+        Ok(Consumer::of(client, consumer))
+    }
+
+    fn of(client: Arc<client::Inner>, consumer: levada::Consumer) -> Consumer {
+        let inner = Inner { client, consumer, state: Mutex::default(), waiting: Mutex::default() };
+        Consumer { inner: Handle::new(Kind::Consumer, Arc::new(inner)) }
+    }
+
+    /// The topic it reads, `stream/topic`; of a member of a group, the topics and patterns.
     ///
     /// # Errors
     /// `FORKED`.
@@ -202,13 +217,15 @@ impl Consumer {
     /// Moves to another position in one partition. What was handed out is not taken back.
     ///
     /// # Errors
-    /// `PARTITION_NOT_FOUND` if this consumer does not read it; a usage error for a malformed position; `FORKED`.
-    pub fn seek(&self, partition: u32, position: Value) -> Result<()> {
+    /// `PARTITION_NOT_FOUND` if this consumer does not read it; a usage error for a malformed position, or if the partition is
+    /// read of several topics and none is named; `FORKED`.
+    pub fn seek(&self, topic: Option<&str>, partition: u32, position: Value) -> Result<()> {
         let inner = self.inner.get()?;
         let position = Position::from_value("position", position)?;
+        let which = PartitionRef { topic, partition };
         let mut state = inner.state();
-        inner.consumer.seek(partition, position)?;
-        if state.holds(partition) {
+        inner.consumer.seek(which, position)?;
+        if state.holds(which) {
             state.held = None;
         }
         Ok(())
@@ -218,15 +235,16 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::seek`].
-    pub fn pause(&self, partition: u32) -> Result<()> {
+    pub fn pause(&self, topic: Option<&str>, partition: u32) -> Result<()> {
         let inner = self.inner.get()?;
+        let which = PartitionRef { topic, partition };
         let mut state = inner.state();
-        inner.consumer.pause(partition)?;
-        if state.holds(partition)
+        inner.consumer.pause(which)?;
+        if state.holds(which)
             && let Some(held) = state.held.take()
         {
             let position = Position { kind: PositionKind::Offset, value: held.rest().first_offset() };
-            inner.consumer.seek(partition, position)?;
+            inner.consumer.seek(which, position)?;
         }
         Ok(())
     }
@@ -235,19 +253,76 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::seek`].
-    pub fn resume(&self, partition: u32) -> Result<()> {
-        self.inner.get()?.consumer.resume(partition)
+    pub fn resume(&self, topic: Option<&str>, partition: u32) -> Result<()> {
+        self.inner.get()?.consumer.resume(PartitionRef { topic, partition })
     }
 
     /// Offset of the next message to be handed out; `None` until the server has told what the start came to.
     ///
     /// # Errors
     /// `FORKED`.
-    pub fn position(&self, partition: u32) -> Result<Option<u64>> {
+    pub fn position(&self, topic: Option<&str>, partition: u32) -> Result<Option<u64>> {
         let inner = self.inner.get()?;
+        let which = PartitionRef { topic, partition };
         let state = inner.state();
-        let held = state.held.as_ref().filter(|held| held.batch.partition() == partition);
-        Ok(held.map(|held| held.rest().first_offset()).or_else(|| inner.consumer.position(partition)))
+        let held = state.held.as_ref().filter(|held| held.is_of(which));
+        Ok(held.map(|held| held.rest().first_offset()).or_else(|| inner.consumer.position(which)))
+    }
+
+    /// Stores how far the group is: everything handed out so far counts as done. `Output::Nothing` when it is durable.
+    pub fn commit(&self, to: To) -> Operation {
+        self.start(to, |inner, progress| async move {
+            progress.may_apply();
+            inner.consumer.commit().await.map(|()| Output::Nothing)
+        })
+    }
+
+    /// Stores offsets, all or none: `Output::Nothing`. `offsets` is a list of records `{topic, partition, offset}`.
+    pub fn commit_offsets(&self, offsets: Value, to: To) -> Operation {
+        let offsets = match read_offsets(offsets) {
+            Ok(offsets) => offsets,
+            Err(error) => return Operation::settled(to, Err(error)),
+        };
+        self.start(to, |inner, progress| async move {
+            progress.may_apply();
+            inner.consumer.commit_offsets(&offsets).await.map(|()| Output::Nothing)
+        })
+    }
+
+    /// The offset the group has stored for a partition: `Output::Value` of a number, or `Output::Nothing`.
+    pub fn committed(&self, topic: &str, partition: u32, to: To) -> Operation {
+        let topic = topic.to_owned();
+        self.start(to, move |inner, _| async move {
+            let stored = inner.consumer.committed(&topic, partition).await?;
+            Ok(stored.map_or(Output::Nothing, |offset| Output::Value(Value::U64(offset))))
+        })
+    }
+
+    /// The partitions it reads now: a list of records `{topic, partition}`.
+    ///
+    /// # Errors
+    /// `FORKED`.
+    pub fn assignments(&self) -> Result<Value> {
+        Ok(self.inner.get()?.consumer.assignments().into_value())
+    }
+
+    /// The next change of what it reads: `Output::Value` of a record `{kind, partitions}`, or `Output::Nothing` when `timeout`
+    /// has passed. Given up, it loses nothing.
+    pub fn next_change(&self, timeout: Option<Duration>, to: To) -> Operation {
+        self.start(to, move |inner, _| async move {
+            let change = inner.consumer.next_change(timeout).await?;
+            Ok(change.map_or(Output::Nothing, |change| Output::Value(change.into_value())))
+        })
+    }
+
+    fn start<F>(&self, to: To, work: impl FnOnce(Arc<Inner>, Progress) -> F) -> Operation
+    where
+        F: Future<Output = Result<Output>> + Send + 'static,
+    {
+        match self.inner.get().and_then(|inner| Ok((inner, inner.client.runtime()?))) {
+            Ok((inner, runtime)) => Operation::start(&runtime, to, |progress| work(Arc::clone(inner), progress)),
+            Err(error) => Operation::settled(to, Err(error)),
+        }
     }
 
     /// Ends the subscriptions: `Output::Nothing`; who waits hears `CLOSED`. Inherited over fork there is nothing to do.
@@ -270,12 +345,21 @@ impl Consumer {
 }
 
 impl State {
-    fn holds(&self, partition: u32) -> bool {
-        self.held.as_ref().is_some_and(|held| held.batch.partition() == partition)
+    fn holds(&self, which: PartitionRef<'_>) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_of(which))
     }
 }
 
 impl Held {
+    fn is_of(&self, which: PartitionRef<'_>) -> bool {
+        self.batch.partition() == which.partition && which.topic.is_none_or(|topic| topic == self.batch.topic())
+    }
+
+    /// Offset of the message at an index, or after the last.
+    fn offset_at(&self, index: usize) -> u64 {
+        self.batch.message(index).map_or(self.batch.next_offset(), |message| message.offset)
+    }
+
     fn rest(&self) -> Batch {
         self.batch.part(self.next, usize::MAX)
     }
@@ -318,12 +402,27 @@ impl Inner {
         }
     }
 
+    /// The batch that is held, unless its partition is read no more.
+    fn held(&self, state: &mut State) -> Option<Held> {
+        state.held.take().filter(|held| self.consumer.is_current(held.batch.core()))
+    }
+
+    /// Tells the core how much of a batch is handed out: what came before `first` is processed, since this is another call.
+    fn hand_on(&self, held: &Held, first: usize) {
+        if self.consumer.is_in_group() {
+            let processed = (first != 0).then(|| held.offset_at(first));
+            self.consumer.hand_on(held.batch.core(), processed, held.offset_at(held.next));
+        }
+    }
+
     fn take(&self, state: &mut State, max_messages: usize, max_bytes: usize) -> Result<Taken> {
-        if let Some(mut held) = state.held.take()
+        if let Some(mut held) = self.held(state)
             && max_messages != 0
         {
             let part = held.batch.part(held.next, max_messages);
+            let first = held.next;
             held.next += part.message_count();
+            self.hand_on(&held, first);
             if held.next < held.batch.message_count() {
                 state.held = Some(held);
             }
@@ -335,7 +434,7 @@ impl Inner {
     }
 
     fn take_message(&self, state: &mut State) -> Result<TakenMessage> {
-        let mut held = match state.held.take() {
+        let mut held = match self.held(state) {
             Some(held) => held,
             None => {
                 // One byte is one batch.
@@ -349,6 +448,7 @@ impl Inner {
         };
         let (batch, index) = (held.batch.clone(), held.next);
         held.next += 1;
+        self.hand_on(&held, index);
         if held.next < batch.message_count() {
             state.held = Some(held);
         }
@@ -383,6 +483,22 @@ impl Inner {
             }
         }
     }
+}
+
+fn read_offsets(offsets: Value) -> Result<Vec<PartitionOffset>> {
+    let wrong =
+        || Error::new(ErrorCode::ClientUsage, "offsets must be a list of records").with_detail("argument", "offsets");
+    let Value::List(items) = offsets else { return Err(wrong()) };
+    let read = |item| {
+        let Value::Record(fields) = item else { return Err(wrong()) };
+        let mut given = Arguments::new(fields, &["topic", "partition", "offset"])?;
+        Ok(PartitionOffset {
+            topic: given.require("topic")?,
+            partition: given.require("partition")?,
+            offset: given.require("offset")?,
+        })
+    };
+    items.into_iter().map(read).collect()
 }
 
 /// A thread waits no more.

@@ -1,9 +1,13 @@
 //! Received batches and their messages. A batch is a slice of the frame it came in, or of the buffer it was decompressed
 //! into; every message in it was checked when it was taken, so reading cannot fail.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use levada_protocol::batch::{Header, HeaderValue, MessageRef, MessageRefs, MessageSpan, OpenBatch};
 use levada_protocol::headers::{self, HeaderRefs, HeaderValueRef};
+
+use super::inbound::LaneKey;
 
 /// What [`Consumer::try_take`](crate::Consumer::try_take) gives.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +33,10 @@ pub struct Taken {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Batch {
+    topic: Arc<str>,
     partition: u32,
+    /// The consumer's lane it came by, and the life of that lane.
+    lane: (usize, u64),
     open: OpenBatch,
     /// Messages before the first and up to the last that are meant.
     skipped_count: u32,
@@ -41,7 +48,8 @@ pub struct Batch {
 impl Batch {
     /// The messages of `open` from `position` on, at most `max_messages`, below `until`; `None` if there are none.
     pub(crate) fn of(
-        partition: u32,
+        lane: (usize, u64),
+        key: &LaneKey,
         open: OpenBatch,
         position: u64,
         max_messages: usize,
@@ -83,7 +91,9 @@ impl Batch {
             (first, first + count as u64)
         };
         Some(Batch {
-            partition,
+            topic: Arc::clone(&key.topic),
+            partition: key.partition,
+            lane,
             open,
             skipped_count: u32::try_from(skipped).ok()?,
             message_count: u32::try_from(count).ok()?,
@@ -92,9 +102,18 @@ impl Batch {
         })
     }
 
+    /// Their topic, `stream/topic`.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
     /// Their partition.
     pub fn partition(&self) -> u32 {
         self.partition
+    }
+
+    pub(crate) fn lane(&self) -> (usize, u64) {
+        self.lane
     }
 
     /// Offset of the first message.
@@ -164,6 +183,7 @@ impl Batch {
     fn message(&self, span: &MessageSpan) -> ReceivedMessage {
         let body = self.open.body();
         ReceivedMessage {
+            topic: Arc::clone(&self.topic),
             partition: self.partition,
             offset: self.open.server().base_offset + u64::from(span.offset_delta),
             timestamp_us: span.timestamp_us,
@@ -245,6 +265,8 @@ impl<'a> ReceivedRef<'a> {
 /// A message, which keeps the memory of its batch alive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceivedMessage {
+    /// Its topic, `stream/topic`.
+    pub topic: Arc<str>,
     /// Its partition.
     pub partition: u32,
     /// Its offset.
@@ -271,9 +293,10 @@ impl ReceivedMessage {
 }
 
 impl ReceivedMessage {
-    pub(crate) fn of(partition: u32, message: levada_protocol::batch::Message) -> ReceivedMessage {
+    pub(crate) fn of(topic: Arc<str>, partition: u32, message: levada_protocol::batch::Message) -> ReceivedMessage {
         let headers = if message.header_bytes.is_empty() { Vec::new() } else { owned(message.headers()) };
         ReceivedMessage {
+            topic,
             partition,
             offset: message.offset,
             timestamp_us: message.timestamp_us,

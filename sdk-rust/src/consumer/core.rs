@@ -9,11 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::messages::{
-    Credit, Deliver, Error as WireError, Position, PositionKind, ServerFrame, Subscribe, Subscribed, SubscriptionEnded,
-    Unsubscribe,
+    Credit, Deliver, Error as WireError, GroupChanged, MembershipEnded, Position, PositionKind, ServerFrame, Subscribe,
+    Subscribed, SubscriptionEnded, Unsubscribe,
 };
 
-use super::inbound::{Inbound, InboundState, Item};
+use super::inbound::{Inbound, InboundLane, InboundState, Item};
+use super::membership::{GroupTerms, Membership, Moves};
 use super::options::{OnCorrupt, OnOutOfRange, OnTruncated};
 use crate::backoff::{Backoff, BackoffOptions};
 use crate::environment::Random;
@@ -24,14 +25,13 @@ use crate::producer::core::Pumped;
 /// What a core is made with.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    pub(crate) topic_id: u32,
-    pub(crate) partitions: Vec<u32>,
-    pub(crate) window_bytes: u64,
     pub(crate) until_end: bool,
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) on_truncated: OnTruncated,
     pub(crate) on_out_of_range: OnOutOfRange,
     pub(crate) backoff: BackoffOptions,
+    /// The group whose stored offsets it uses, as a member or not.
+    pub(crate) group: Option<GroupTerms>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +58,25 @@ pub(crate) struct ConsumerCore {
     terms: Terms,
     random: Arc<dyn Random>,
     lanes: Vec<Lane>,
+    membership: Option<Membership>,
+    /// Subscriptions of partitions that are read no more.
+    stale: Vec<u32>,
     deadline_ms: Option<u64>,
     closed: bool,
 }
 
+impl Lane {
+    fn new(backoff: BackoffOptions) -> Lane {
+        Lane { phase: Phase::Wanted { at_ms: 0 }, not_before_ms: 0, backoff: Backoff::new(backoff) }
+    }
+}
+
 impl ConsumerCore {
     pub(crate) fn new(inbound: Arc<Inbound>, terms: Terms, random: Arc<dyn Random>) -> ConsumerCore {
-        let lane =
-            || Lane { phase: Phase::Wanted { at_ms: 0 }, not_before_ms: 0, backoff: Backoff::new(terms.backoff) };
-        let lanes = terms.partitions.iter().map(|_| lane()).collect();
-        ConsumerCore { inbound, terms, random, lanes, deadline_ms: None, closed: false }
+        let lanes = inbound.lock().lanes.iter().map(|_| Lane::new(terms.backoff)).collect();
+        let membership = terms.group.clone().map(|group| Membership::new(group, Arc::clone(&random)));
+        let stale = Vec::new();
+        ConsumerCore { inbound, terms, random, lanes, membership, stale, deadline_ms: None, closed: false }
     }
 
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
@@ -93,54 +102,124 @@ impl ConsumerCore {
 
     /// Subscribes and grants credit.
     pub(crate) fn pump(&mut self, out: &mut Outlet<'_>) -> Pumped {
-        let now_ms = out.now_ms();
         self.deadline_ms = None;
         let inbound = Arc::clone(&self.inbound);
         let mut state = inbound.lock();
         state.begin_look();
+        let (mut may_subscribe, mut is_stirred) = (true, false);
+        if let Some(membership) = &mut self.membership {
+            let had_failed = has_failed(&state);
+            let is_over = !state.closed && membership.pump(out, &mut state);
+            if state.closed && !is_over {
+                membership.leave_at_once(out);
+            }
+            is_stirred = has_failed(&state) != had_failed;
+            may_subscribe = membership.is_joined();
+            self.deadline_ms = membership.deadline_ms();
+        }
+        for subscription in self.stale.drain(..) {
+            out.release_subscription(subscription);
+            out.request(&Unsubscribe { subscription }, Tag::Unsubscribe);
+        }
         if state.closed {
             self.closed = true;
             for lane in &mut self.lanes {
                 unsubscribe(out, lane);
             }
+            drop(state);
+            // Whoever waits learns of the end.
+            inbound.update(|_| {});
             return Pumped::Idle;
         }
-        for (index, (lane, inbound)) in self.lanes.iter_mut().zip(&mut state.lanes).enumerate() {
-            if std::mem::take(&mut inbound.restart) {
-                unsubscribe(out, lane);
-                lane.phase = Phase::Wanted { at_ms: now_ms.max(lane.not_before_ms) };
-            }
-            match lane.phase {
-                Phase::Wanted { at_ms } if at_ms <= now_ms => {
-                    let subscription = out.claim_subscription();
-                    inbound.clear();
-                    let request = Subscribe {
-                        subscription,
-                        topic_id: self.terms.topic_id,
-                        partition: self.terms.partitions[index],
-                        position: inbound.start.clone(),
-                        epoch: inbound.epoch,
-                        credit_bytes: self.terms.window_bytes,
-                        group: None,
-                        member: None,
-                        generation: None,
-                        otherwise: None,
-                    };
-                    out.request(&request, Tag::Subscribe { lane: index, subscription });
-                    lane.phase = Phase::Asked(subscription);
-                }
-                Phase::Wanted { at_ms } => {
-                    self.deadline_ms = Some(self.deadline_ms.map_or(at_ms, |known| known.min(at_ms)));
-                }
-                // Granting in quarters keeps notices few and the server's view close.
-                Phase::Live(subscription) if self.terms.window_bytes / 4 <= inbound.owed_bytes => {
-                    let credit_bytes = std::mem::take(&mut inbound.owed_bytes);
-                    out.notice(&Credit { subscription, credit_bytes });
-                }
-                Phase::Asked(_) | Phase::Live(_) | Phase::Stopped => {}
+        for index in 0..self.lanes.len() {
+            if state.lanes[index].active {
+                is_stirred |= self.pump_lane(out, index, &mut state, may_subscribe);
             }
         }
+        drop(state);
+        if is_stirred {
+            inbound.update(|_| {});
+        }
         Pumped::Idle
+    }
+
+    /// Subscribes and grants credit for one partition; tells whether the caller should look.
+    fn pump_lane(&mut self, out: &mut Outlet<'_>, index: usize, state: &mut InboundState, may_subscribe: bool) -> bool {
+        let now_ms = out.now_ms();
+        let window_bytes = self.membership.as_ref().map(|membership| membership.window_bytes(state));
+        let (lane, inbound) = (&mut self.lanes[index], &mut state.lanes[index]);
+        if std::mem::take(&mut inbound.restart) {
+            unsubscribe(out, lane);
+            lane.phase = Phase::Wanted { at_ms: now_ms.max(lane.not_before_ms) };
+        }
+        match lane.phase {
+            Phase::Wanted { .. } if !may_subscribe => {}
+            Phase::Wanted { at_ms } if at_ms <= now_ms => {
+                let subscription = out.claim_subscription();
+                inbound.clear();
+                inbound.window_bytes = window_bytes.unwrap_or(inbound.window_bytes);
+                let request = subscribe(subscription, inbound, self.membership.as_ref());
+                lane.phase = match out.try_request(&request, Tag::Subscribe { lane: index, subscription }) {
+                    Ok(()) => Phase::Asked(subscription),
+                    Err(error) => {
+                        out.release_subscription(subscription);
+                        inbound.items.push_back(Item::Failed(error));
+                        lane.phase = Phase::Stopped;
+                        return true;
+                    }
+                };
+            }
+            Phase::Wanted { at_ms } => {
+                self.deadline_ms = Some(self.deadline_ms.map_or(at_ms, |known| known.min(at_ms)));
+            }
+            Phase::Live(subscription) if inbound.owes() => {
+                let credit_bytes = std::mem::take(&mut inbound.owed_bytes);
+                out.notice(&Credit { subscription, credit_bytes });
+            }
+            Phase::Asked(_) | Phase::Live(_) | Phase::Stopped => {}
+        }
+        false
+    }
+
+    /// Whether it is that member of that group.
+    pub(crate) fn is_member(&self, group: &str, member: &str) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.is(group, member))
+    }
+
+    pub(crate) fn on_group_changed(&mut self, changed: &GroupChanged) {
+        self.change_membership(|membership, state| membership.on_changed(&changed.assigned, &changed.revoked, state));
+    }
+
+    pub(crate) fn on_membership_ended(&mut self, ended: &MembershipEnded, now_ms: u64) {
+        let error = WireError {
+            code: ended.code,
+            class: ended.class,
+            flags: ended.flags,
+            retry_after_ms: 0,
+            message: ended.message.clone(),
+            details: ended.details.clone(),
+        };
+        let error = Error::from_wire(&error);
+        self.change_membership(|membership, state| membership.on_ended(error, state, now_ms));
+    }
+
+    /// Lets the membership take note of something, and lanes begin and end as it says.
+    fn change_membership(&mut self, change: impl FnOnce(&mut Membership, &mut InboundState) -> Moves) {
+        let Some(membership) = &mut self.membership else { return };
+        let mut moves = Moves::default();
+        self.inbound.update(|state| moves = change(membership, state));
+        for index in moves.ended {
+            if let Phase::Asked(subscription) | Phase::Live(subscription) = self.lanes[index].phase {
+                self.stale.push(subscription);
+            }
+            self.lanes[index].phase = Phase::Stopped;
+        }
+        for index in moves.begun {
+            if index == self.lanes.len() {
+                self.lanes.push(Lane::new(self.terms.backoff));
+            }
+            self.lanes[index] = Lane::new(self.terms.backoff);
+        }
     }
 
     fn lane_of(&self, subscription: u32) -> Option<usize> {
@@ -167,7 +246,9 @@ impl ConsumerCore {
     }
 
     pub(crate) fn on_reply(&mut self, tag: Tag, outcome: Result<(ServerFrame, Bytes)>, now_ms: u64) {
-        let Tag::Subscribe { lane: index, subscription } = tag else { return };
+        let Tag::Subscribe { lane: index, subscription } = tag else {
+            return self.change_membership(|membership, state| membership.on_reply(tag, outcome, state, now_ms));
+        };
         // A seek may have replaced the subscription meanwhile.
         if self.lanes[index].phase != Phase::Asked(subscription) {
             return;
@@ -196,6 +277,7 @@ impl ConsumerCore {
                 inbound.epoch = inbound.epoch.or(Some(subscribed.leader_epoch));
             }
             inbound.resolved = Some(subscribed.start_offset);
+            inbound.progress.floor = inbound.progress.floor.or(Some(subscribed.start_offset));
             if until_end && inbound.until.is_none() {
                 inbound.until = Some(subscribed.visible_end_offset);
             }
@@ -203,6 +285,20 @@ impl ConsumerCore {
     }
 
     fn on_failed(&mut self, index: usize, error: Error, now_ms: u64) {
+        if self.membership.as_ref().is_some_and(|membership| membership.member().is_some()) {
+            match error.code() {
+                // A change of assignments comes, or has come, that says what becomes of it.
+                Some(ErrorCode::NotAssigned | ErrorCode::TopicNotFound | ErrorCode::PartitionNotFound) => {
+                    self.lanes[index].phase = Phase::Stopped;
+                    return;
+                }
+                Some(ErrorCode::UnknownMember) => {
+                    return self
+                        .change_membership(|membership, state| membership.on_ended(error.clone(), state, now_ms));
+                }
+                _ => {}
+            }
+        }
         let go_on = match error.code() {
             Some(ErrorCode::LogTruncated) if self.terms.on_truncated == OnTruncated::Rewind => {
                 error.detail_number("divergence_offset").map(Position::offset)
@@ -220,7 +316,8 @@ impl ConsumerCore {
         let lane = &mut self.lanes[index];
         match go_on {
             Some(start) => {
-                tracing::warn!(partition = self.terms.partitions[index], %error, ?start, "a consumer moves");
+                let partition = self.inbound.lock().lanes[index].key.partition;
+                tracing::warn!(partition, %error, ?start, "a consumer moves");
                 lane.not_before_ms = now_ms + lane.backoff.next_ms(self.random.next_u64());
                 lane.phase = Phase::Stopped;
                 self.inbound.update(|state| {
@@ -254,10 +351,18 @@ impl ConsumerCore {
                 lane.phase = Phase::Wanted { at_ms: now_ms };
             }
         }
+        self.stale.clear();
+        if let Some(membership) = &mut self.membership {
+            self.inbound.update(|state| membership.on_lost(state, now_ms));
+        }
     }
 
     /// The server will not have us.
     pub(crate) fn on_refused_connection(&mut self, error: &Error) {
+        self.change_membership(|membership, state| {
+            membership.fail(state, error.clone());
+            Moves::default()
+        });
         for index in 0..self.lanes.len() {
             if self.lanes[index].phase != Phase::Stopped {
                 self.fail(index, error.clone());
@@ -269,6 +374,27 @@ impl ConsumerCore {
     pub(crate) fn stop(&mut self) {
         self.closed = true;
         self.inbound.update(InboundState::close);
+    }
+}
+
+fn has_failed(state: &InboundState) -> bool {
+    state.share.as_ref().is_some_and(|share| share.failed.is_some())
+}
+
+fn subscribe(subscription: u32, inbound: &InboundLane, membership: Option<&Membership>) -> Subscribe {
+    let is_stored = inbound.start.kind == PositionKind::Stored;
+    let member = membership.and_then(Membership::member);
+    Subscribe {
+        subscription,
+        topic_id: inbound.key.topic_id,
+        partition: inbound.key.partition,
+        position: inbound.start.clone(),
+        epoch: inbound.epoch,
+        credit_bytes: inbound.window_bytes,
+        group: membership.filter(|_| is_stored || member.is_some()).map(|membership| membership.group().to_owned()),
+        member: member.map(|(member, _)| member.to_owned()),
+        generation: member.map(|_| inbound.assigned_in),
+        otherwise: member.filter(|_| is_stored).map(|(_, otherwise)| otherwise.clone()),
     }
 }
 

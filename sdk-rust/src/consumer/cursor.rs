@@ -12,8 +12,9 @@ use levada_protocol::batch::{self, BatchError, OpenBatch, StoredBatch, walk_mess
 use levada_protocol::messages::{Position, PositionKind};
 use levada_protocol::pool::BufferPool;
 
+use super::PartitionRef;
 use super::batch::{Batch, ReceivedMessage, Taken};
-use super::inbound::{Inbound, Item};
+use super::inbound::{Inbound, InboundLane, Item, LaneKey};
 use super::options::OnCorrupt;
 use crate::error::{Error, Result};
 
@@ -31,11 +32,17 @@ pub(crate) struct Cursor {
     /// Where the next take begins, so that no partition starves.
     turn: usize,
     closed: bool,
-    window_bytes: u64,
+    /// Whether a group's stored offsets are used: then it is noted what was processed.
+    is_in_group: bool,
+    /// Lanes of which the last call handed something out, and how many messages.
+    handed: Vec<usize>,
+    handed_messages: u64,
 }
 
 struct Lane {
-    partition: u32,
+    key: LaneKey,
+    active: bool,
+    life: u64,
     /// Offset of the next message to hand out; unknown until the server told what the start came to.
     position: Option<u64>,
     generation: u64,
@@ -72,6 +79,8 @@ enum Step {
     Nothing,
     Finished,
     Failed,
+    /// It is not read at present.
+    Absent,
 }
 
 /// What a call may take.
@@ -83,40 +92,100 @@ pub(crate) struct Amount {
 }
 
 impl Cursor {
-    pub(crate) fn new(
-        inbound: Arc<Inbound>,
-        starts: &[(u32, Position)],
-        on_corrupt: OnCorrupt,
-        window_bytes: u64,
-    ) -> Cursor {
-        let lane = |(partition, start): &(u32, Position)| Lane {
-            partition: *partition,
-            position: offset_of(start),
-            generation: 0,
-            rest: Bytes::new(),
-            current: None,
-            read_again: (0, 0),
-            until: None,
-            failed: None,
-            reported: false,
-            paused: false,
-        };
-        Cursor {
+    pub(crate) fn new(inbound: Arc<Inbound>, on_corrupt: OnCorrupt) -> Cursor {
+        let is_in_group = inbound.lock().share.is_some();
+        let mut cursor = Cursor {
             inbound,
-            lanes: starts.iter().map(lane).collect(),
+            lanes: Vec::new(),
             pool: BufferPool::new(POOL_BYTES),
             on_corrupt,
             turn: 0,
             closed: false,
-            window_bytes,
+            is_in_group,
+            handed: Vec::new(),
+            handed_messages: 0,
+        };
+        cursor.sync();
+        cursor
+    }
+
+    /// Takes notice of lanes that began or ended.
+    fn sync(&mut self) {
+        let state = self.inbound.lock();
+        for (index, inbound) in state.lanes.iter().enumerate() {
+            match self.lanes.get_mut(index) {
+                None => self.lanes.push(Lane::new(inbound)),
+                Some(lane) if lane.life != inbound.life => *lane = Lane::new(inbound),
+                Some(lane) => lane.active = inbound.active,
+            }
         }
+    }
+
+    /// A receive call begins: what the one before handed out counts as processed.
+    fn begin(&mut self, wake: &mut bool) -> Result<()> {
+        if self.is_in_group {
+            self.sync();
+        }
+        let mut state = self.inbound.lock();
+        if self.closed || state.closed {
+            return Err(Error::closed("consumer"));
+        }
+        if self.handed.is_empty() && !self.is_in_group {
+            return Ok(());
+        }
+        for index in self.handed.drain(..) {
+            let lane = &mut state.lanes[index];
+            if lane.active && lane.life == self.lanes[index].life {
+                lane.progress.reached = None;
+                lane.progress.processed = lane.handed();
+            }
+        }
+        let count = std::mem::take(&mut self.handed_messages);
+        let Some(share) = &mut state.share else { return Ok(()) };
+        if let Some(error) = &share.failed {
+            return Err(error.clone());
+        }
+        if count != 0 && share.processed(count) {
+            *wake |= state.schedule();
+        }
+        Ok(())
+    }
+
+    fn note_handed(&mut self, index: usize, count: usize) {
+        if self.is_in_group {
+            if !self.handed.contains(&index) {
+                self.handed.push(index);
+            }
+            self.handed_messages += count as u64;
+        }
+    }
+
+    /// A layer above keeps part of a batch: `processed_count` more messages of it are processed, and those below `handed`
+    /// handed out.
+    pub(crate) fn hand_on(&mut self, batch: &Batch, processed: Option<u64>, handed: u64) -> bool {
+        let (index, life) = batch.lane();
+        let mut state = self.inbound.lock();
+        let Some(lane) = state.lanes.get_mut(index).filter(|lane| lane.active && lane.life == life) else {
+            return false;
+        };
+        lane.progress.reached = Some(handed);
+        let Some(processed) = processed else { return false };
+        lane.progress.processed = Some((processed, batch.leader_epoch()));
+        self.handed_messages = self.handed_messages.saturating_sub(1);
+        state.share.as_mut().is_some_and(|share| share.processed(1)) && state.schedule()
+    }
+
+    /// Whether the partition is still read in the life in which the batch was taken.
+    pub(crate) fn is_current(&self, batch: &Batch) -> bool {
+        let (index, life) = batch.lane();
+        self.inbound.lock().lanes.get(index).is_some_and(|lane| lane.active && lane.life == life)
     }
 
     /// Takes batches. The flag tells whether the task must be woken.
     pub(crate) fn take(&mut self, amount: Amount) -> (Result<Attempt<Taken>>, bool) {
         let mut wake = false;
-        if self.closed || self.inbound.lock().closed {
-            return (Err(Error::closed("consumer")), false);
+        if let Err(error) = self.begin(&mut wake) {
+            return (Err(error), wake);
         }
         let mut taken = Taken::default();
         let (mut left_messages, mut left_bytes) = (amount.max_messages, amount.max_bytes as u64);
@@ -130,7 +199,7 @@ impl Cursor {
                         live += 1;
                         break;
                     }
-                    Step::Finished | Step::Failed => break,
+                    Step::Finished | Step::Failed | Step::Absent => break,
                 }
                 let size = self.lanes[index].current.as_ref().map_or(0, |current| current.stored_bytes);
                 let is_enough = left_messages == 0 || (left_bytes < size && !taken.batches.is_empty());
@@ -157,8 +226,8 @@ impl Cursor {
     /// Takes one message.
     pub(crate) fn take_message(&mut self) -> (Result<Attempt<ReceivedMessage>>, bool) {
         let mut wake = false;
-        if self.closed || self.inbound.lock().closed {
-            return (Err(Error::closed("consumer")), false);
+        if let Err(error) = self.begin(&mut wake) {
+            return (Err(error), wake);
         }
         let mut live = 0;
         for step in 0..self.lanes.len() {
@@ -170,7 +239,7 @@ impl Cursor {
                         live += 1;
                         break;
                     }
-                    Step::Finished | Step::Failed => break,
+                    Step::Finished | Step::Failed | Step::Absent => break,
                 }
                 if let Some(message) = self.hand_out_one(index, &mut wake) {
                     self.turn = index;
@@ -182,7 +251,8 @@ impl Cursor {
     }
 
     fn nothing<T>(&mut self, live: usize) -> Result<Attempt<T>> {
-        let unreported = self.lanes.iter_mut().find(|lane| lane.failed.is_some() && !lane.reported);
+        let mut lanes = self.lanes.iter_mut().filter(|lane| lane.active);
+        let unreported = lanes.find(|lane| lane.failed.is_some() && !lane.reported);
         if let Some(lane) = unreported {
             lane.reported = true;
             return lane.failed.clone().map_or(Ok(Attempt::Nothing), Err);
@@ -190,8 +260,10 @@ impl Cursor {
         if 0 < live {
             return Ok(Attempt::Nothing);
         }
-        match self.lanes.iter().find_map(|lane| lane.failed.clone()) {
+        match self.lanes.iter().filter(|lane| lane.active).find_map(|lane| lane.failed.clone()) {
             Some(error) => Err(error),
+            // A member of a group waits for partitions to come.
+            None if !self.lanes.iter().any(|lane| lane.active) => Ok(Attempt::Nothing),
             None => Ok(Attempt::Finished),
         }
     }
@@ -203,6 +275,10 @@ impl Cursor {
             {
                 let mut state = self.inbound.lock();
                 let inbound = &mut state.lanes[index];
+                if !inbound.active || inbound.life != lane.life {
+                    (lane.rest, lane.current) = (Bytes::new(), None);
+                    return Step::Absent;
+                }
                 if inbound.generation != lane.generation {
                     lane.generation = inbound.generation;
                     (lane.rest, lane.current) = (Bytes::new(), None);
@@ -276,7 +352,7 @@ impl Cursor {
             }
             Err(BatchError::Checksum) if self.read_again(index, position, wake) => Ok(()),
             Err(error) if self.on_corrupt == OnCorrupt::Skip => {
-                let partition = self.lanes[index].partition;
+                let partition = self.lanes[index].key.partition;
                 tracing::warn!(partition, first_offset = stored.base_offset(), %error, "a damaged batch is skipped");
                 self.commit(index, end_offset, stored.server().leader_epoch, stored_bytes, wake);
                 Ok(())
@@ -294,7 +370,7 @@ impl Cursor {
         if times == READ_AGAIN || inbound.generation != lane.generation {
             return false;
         }
-        tracing::warn!(partition = lane.partition, position, "a batch arrived damaged and is asked for again");
+        tracing::warn!(partition = lane.key.partition, position, "a batch arrived damaged and is asked for again");
         lane.read_again = (position, times + 1);
         (lane.rest, lane.current) = (Bytes::new(), None);
         inbound.clear();
@@ -309,7 +385,9 @@ impl Cursor {
         let current = lane.current.take()?;
         let position = lane.position.unwrap_or(0);
         let epoch = current.open.server().leader_epoch;
-        let Some(batch) = Batch::of(lane.partition, current.open.clone(), position, max_messages, lane.until) else {
+        let Some(batch) =
+            Batch::of((index, lane.life), &lane.key, current.open.clone(), position, max_messages, lane.until)
+        else {
             // Nothing in it is wanted: all of it lies behind the place to stop at, or in a gap.
             let end_offset = lane.until.map_or(current.end_offset, |until| until.min(current.end_offset)).max(position);
             self.commit(index, end_offset, epoch, current.stored_bytes, wake);
@@ -320,7 +398,11 @@ impl Cursor {
         if !is_done {
             lane.current = Some(current);
         }
-        self.commit(index, batch.next_offset(), epoch, done_bytes, wake).then_some(batch)
+        if !self.commit(index, batch.next_offset(), epoch, done_bytes, wake) {
+            return None;
+        }
+        self.note_handed(index, batch.message_count());
+        Some(batch)
     }
 
     fn hand_out_one(&mut self, index: usize, wake: &mut bool) -> Option<ReceivedMessage> {
@@ -345,8 +427,12 @@ impl Cursor {
             current.walk = Some((walk, next));
             lane.current = Some(current);
         }
-        let partition = lane.partition;
-        self.commit(index, next, epoch, done_bytes, wake).then(|| ReceivedMessage::of(partition, message))
+        let (topic, partition) = (Arc::clone(&lane.key.topic), lane.key.partition);
+        if !self.commit(index, next, epoch, done_bytes, wake) {
+            return None;
+        }
+        self.note_handed(index, 1);
+        Some(ReceivedMessage::of(topic, partition, message))
     }
 
     /// Moves the position, unless what was received has become void meanwhile: then nothing may be handed out.
@@ -362,7 +448,7 @@ impl Cursor {
         inbound.epoch = Some(epoch);
         inbound.busy = lane.current.is_some() || !lane.rest.is_empty();
         inbound.owed_bytes += done_bytes;
-        if self.window_bytes / 4 <= inbound.owed_bytes {
+        if inbound.owes() {
             *wake |= state.schedule();
         }
         true
@@ -374,7 +460,7 @@ impl Cursor {
         let inbound = &mut state.lanes[index];
         if inbound.generation == self.lanes[index].generation {
             inbound.owed_bytes += done_bytes;
-            if self.window_bytes / 4 <= inbound.owed_bytes {
+            if inbound.owes() {
                 *wake |= state.schedule();
             }
         }
@@ -382,18 +468,31 @@ impl Cursor {
 
     // ------------------------------------------------------------ control
 
-    fn index_of(&self, partition: u32) -> Result<usize> {
-        self.lanes.iter().position(|lane| lane.partition == partition).ok_or_else(|| {
-            Error::new(ErrorCode::PartitionNotFound, format!("this consumer does not read partition {partition}"))
-                .with_detail("partition", partition)
-        })
+    fn index_of(&self, which: PartitionRef<'_>) -> Result<usize> {
+        let partition = which.partition;
+        let mut found = self.lanes.iter().enumerate().filter(|(_, lane)| {
+            lane.active && lane.key.partition == partition && which.topic.is_none_or(|topic| *topic == *lane.key.topic)
+        });
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Ok(index),
+            (Some(_), Some(_)) => {
+                Err(Error::usage("topic", format!("partition {partition} is read of several topics: name one")))
+            }
+            (None, _) => {
+                let text = format!("this consumer does not read partition {partition}");
+                let topic = which.topic.map(|topic| format!(" of {topic}")).unwrap_or_default();
+                Err(Error::new(ErrorCode::PartitionNotFound, text + &topic).with_detail("partition", partition))
+            }
+        }
     }
 
-    pub(crate) fn seek(&mut self, partition: u32, position: Position) -> Result<bool> {
-        let index = self.index_of(partition)?;
+    pub(crate) fn seek(&mut self, which: PartitionRef<'_>, position: Position) -> Result<bool> {
+        self.sync();
+        let index = self.index_of(which)?;
         let lane = &mut self.lanes[index];
         (lane.rest, lane.current, lane.failed, lane.reported) = (Bytes::new(), None, None, false);
         lane.position = offset_of(&position);
+        self.handed.retain(|handed| *handed != index);
         let mut wake = false;
         self.inbound.update(|state| {
             let inbound = &mut state.lanes[index];
@@ -404,16 +503,18 @@ impl Cursor {
         Ok(wake)
     }
 
-    pub(crate) fn set_paused(&mut self, partition: u32, paused: bool) -> Result<()> {
-        let index = self.index_of(partition)?;
+    pub(crate) fn set_paused(&mut self, which: PartitionRef<'_>, paused: bool) -> Result<()> {
+        self.sync();
+        let index = self.index_of(which)?;
         self.lanes[index].paused = paused;
         // A waiting caller must look again.
         self.inbound.update(|_| {});
         Ok(())
     }
 
-    pub(crate) fn position(&self, partition: u32) -> Option<u64> {
-        let index = self.index_of(partition).ok()?;
+    pub(crate) fn position(&mut self, which: PartitionRef<'_>) -> Option<u64> {
+        self.sync();
+        let index = self.index_of(which).ok()?;
         let lane = &self.lanes[index];
         let state = self.inbound.lock();
         let inbound = &state.lanes[index];
@@ -421,36 +522,66 @@ impl Cursor {
         own.or(inbound.resolved)
     }
 
-    pub(crate) fn partitions(&self) -> Vec<u32> {
-        self.lanes.iter().map(|lane| lane.partition).collect()
+    /// The partitions read now.
+    pub(crate) fn partitions(&mut self) -> Vec<u32> {
+        self.sync();
+        self.lanes.iter().filter(|lane| lane.active).map(|lane| lane.key.partition).collect()
     }
 
     /// Whether a take would give something now.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.sync();
         let state = self.inbound.lock();
         let is_over = |lane: &Lane| {
             lane.failed.is_some()
                 || matches!((lane.position, lane.until), (Some(position), Some(until)) if until <= position)
         };
-        state.closed
-            || self.lanes.iter().all(is_over)
-            || self.lanes.iter().zip(&state.lanes).any(|(lane, inbound)| {
+        let mut active = self.lanes.iter().filter(|lane| lane.active).peekable();
+        self.closed
+            || state.closed
+            || state.share.as_ref().is_some_and(|share| share.failed.is_some())
+            || (active.peek().is_some() && active.all(is_over))
+            || self.lanes.iter().zip(&state.lanes).filter(|(lane, _)| lane.active).any(|(lane, inbound)| {
                 let has_data = !lane.rest.is_empty() || lane.current.is_some() || !inbound.items.is_empty();
                 (has_data && !lane.paused && lane.failed.is_none()) || (lane.failed.is_some() && !lane.reported)
             })
     }
 
-    pub(crate) fn close(&mut self) -> bool {
+    /// Hands nothing out any more; what was handed out counts as processed.
+    pub(crate) fn stop(&mut self) {
         self.closed = true;
         for lane in &mut self.lanes {
             (lane.rest, lane.current) = (Bytes::new(), None);
         }
+    }
+
+    pub(crate) fn close(&mut self) -> bool {
+        self.stop();
         let mut wake = false;
         self.inbound.update(|state| {
             state.close();
             wake = state.schedule();
         });
         wake
+    }
+}
+
+impl Lane {
+    fn new(inbound: &InboundLane) -> Lane {
+        Lane {
+            key: inbound.key.clone(),
+            active: inbound.active,
+            life: inbound.life,
+            position: offset_of(&inbound.start),
+            generation: inbound.generation,
+            rest: Bytes::new(),
+            current: None,
+            read_again: (0, 0),
+            until: None,
+            failed: None,
+            reported: false,
+            paused: false,
+        }
     }
 }
 

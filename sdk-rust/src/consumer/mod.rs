@@ -1,13 +1,18 @@
-//! Consuming: reads partitions of one topic from positions of the caller's choice.
+//! Consuming: reads partitions of one topic from positions of the caller's choice, or, as a member of a group, what the
+//! server assigns.
 //!
-//! The receiving half (`core`) lives in the connection's task; the caller's half (`cursor`) turns received bytes into verified
-//! batches in the caller's own thread; `inbound` is what they share.
+//! The receiving half (`core`, and for groups `membership`) lives in the connection's task; the caller's half (`cursor`, and
+//! for groups `group`) turns received bytes into verified batches in the caller's own thread; `inbound` and `share` are what
+//! they share.
 
 mod batch;
 pub(crate) mod core;
 mod cursor;
+mod group;
 mod inbound;
+mod membership;
 mod options;
+mod share;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,22 +22,53 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use levada_protocol::ErrorCode;
-use levada_protocol::messages::Position;
+use levada_protocol::messages::{Position, PositionKind};
 
 pub use batch::{Batch, Messages, ReceivedMessage, ReceivedRef, Taken, decode_headers};
-pub use options::{ConsumerOptions, OnCorrupt, OnOutOfRange, OnTruncated};
+pub use options::{ConsumerOptions, GroupConsumerOptions, OnCorrupt, OnOutOfRange, OnTruncated};
+pub use share::{AssignmentChange, PartitionOffset, TopicPartition};
 
 use crate::admin::{Admin, parse_topic};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::link::{Link, Resident};
 use cursor::{Amount, Attempt, Cursor};
-use inbound::Inbound;
+use group::Group;
+use inbound::{Inbound, InboundLane, LaneKey};
+use membership::GroupTerms;
+use share::Share;
 
 /// The smallest window of a partition, in bytes.
 const MIN_WINDOW_BYTES: u64 = 64 << 10;
 
-/// Reads partitions of one topic.
+/// A partition, with its topic where the consumer reads several: `0`, or `("shop/orders", 0)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionRef<'a> {
+    /// `stream/topic`; absent where there is one topic.
+    pub topic: Option<&'a str>,
+    /// Its number.
+    pub partition: u32,
+}
+
+impl From<u32> for PartitionRef<'_> {
+    fn from(partition: u32) -> Self {
+        PartitionRef { topic: None, partition }
+    }
+}
+
+impl<'a> From<(&'a str, u32)> for PartitionRef<'a> {
+    fn from((topic, partition): (&'a str, u32)) -> Self {
+        PartitionRef { topic: Some(topic), partition }
+    }
+}
+
+impl<'a> From<&'a TopicPartition> for PartitionRef<'a> {
+    fn from(named: &'a TopicPartition) -> Self {
+        PartitionRef { topic: Some(&named.topic), partition: named.partition }
+    }
+}
+
+/// Reads partitions of one topic, or, as a member of a group, the partitions of any topics that are assigned to it.
 ///
 /// Batches are slices of the bytes received. A call that is given up, by dropping its future or by a timeout, loses nothing:
 /// messages count as handed out when the call returns them, not before. After a lost connection reading goes on after the
@@ -56,6 +92,8 @@ pub struct Consumer {
     inbound: Arc<Inbound>,
     cursor: Mutex<Cursor>,
     receiving: AtomicBool,
+    /// The group whose stored offsets it uses.
+    group: Option<Group>,
 }
 
 /// A receive under way; there may be one at a time.
@@ -97,28 +135,64 @@ impl Consumer {
             .iter()
             .map(|partition| (*partition, options.partition_from.get(partition).unwrap_or(&options.from).clone()))
             .collect();
-        let window_bytes = (options.prefetch_bytes / partitions.len() as u64).max(MIN_WINDOW_BYTES);
-        let inbound = Inbound::new(starts.iter().map(|(_, start)| start.clone()));
+        if options.group.is_none() && starts.iter().any(|(_, start)| start.kind == PositionKind::Stored) {
+            return Err(needs_group("from"));
+        }
+        let window_bytes = window_bytes(options.prefetch_bytes, partitions.len() as u64);
+        let (name, topic_id) = (Arc::<str>::from(topic.as_str()), description.topic.topic_id);
+        let lane = |(partition, start)| {
+            InboundLane::new(LaneKey { topic: Arc::clone(&name), topic_id, partition }, start, window_bytes)
+        };
+        let share = options.group.is_some().then(|| Share::without_member());
+        let inbound = Inbound::new(starts.into_iter().map(lane).collect(), share);
+        let group = options.group.map(|group| GroupTerms {
+            group,
+            join: None,
+            auto_commit: false,
+            commit_interval_ms: 0,
+            prefetch_bytes: options.prefetch_bytes,
+            backoff: client.backoff(),
+        });
         let terms = core::Terms {
-            topic_id: description.topic.topic_id,
-            partitions,
-            window_bytes,
             until_end: options.until_end,
             on_corrupt: options.on_corrupt,
             on_truncated: options.on_truncated,
             on_out_of_range: options.on_out_of_range,
             backoff: client.backoff(),
+            group,
         };
+        Consumer::place(client, topic, inbound, terms).await
+    }
+
+    /// Joins a group and reads what it assigns.
+    pub(crate) async fn open_group(client: &Client, options: GroupConsumerOptions) -> Result<Consumer> {
+        options.check()?;
+        let topic = options.topics.join(", ");
+        let group = group::terms(&options, client.backoff())?;
+        let share = Share::of_member(options.auto_commit, options.commit_messages);
+        let terms = core::Terms {
+            until_end: false,
+            on_corrupt: options.on_corrupt,
+            on_truncated: options.on_truncated,
+            on_out_of_range: options.on_out_of_range,
+            backoff: client.backoff(),
+            group: Some(group),
+        };
+        Consumer::place(client, topic, Inbound::new(Vec::new(), Some(share)), terms).await
+    }
+
+    async fn place(client: &Client, topic: String, inbound: Arc<Inbound>, terms: core::Terms) -> Result<Consumer> {
         let id = client.next_id();
         let link = client.control();
+        let group = terms.group.as_ref().map(|terms| Group::new(client, &terms.group, terms.join.is_some()));
+        let cursor = Mutex::new(Cursor::new(Arc::clone(&inbound), terms.on_corrupt));
         let core = core::ConsumerCore::new(Arc::clone(&inbound), terms, client.random());
         link.add(id, Resident::Consumer(core))?;
-        let cursor = Mutex::new(Cursor::new(Arc::clone(&inbound), &starts, options.on_corrupt, window_bytes));
-        let consumer = Consumer { id, topic, link, inbound, cursor, receiving: AtomicBool::new(false) };
+        let consumer = Consumer { id, topic, link, inbound, cursor, receiving: AtomicBool::new(false), group };
         // So that "latest" means now, and not some time after this call.
         let timeout = client.terms().request_timeout;
         match tokio::time::timeout(timeout, poll_fn(|context| consumer.poll_placed(context))).await {
-            Ok(()) => Ok(consumer),
+            Ok(placed) => placed.map(|()| consumer),
             Err(_) => {
                 let text = format!("the server did not answer a subscription within {timeout:?}");
                 Err(Error::new(ErrorCode::ClientTimeout, text).with_maybe_applied(false))
@@ -126,14 +200,18 @@ impl Consumer {
         }
     }
 
-    /// Polls until every partition is subscribed to, or has failed.
-    fn poll_placed(&self, context: &Context<'_>) -> Poll<()> {
+    /// Polls until every partition is subscribed to, or has failed; of a group, until it is a member besides.
+    fn poll_placed(&self, context: &Context<'_>) -> Poll<Result<()>> {
         loop {
             let version = {
                 let state = self.inbound.lock();
-                let is_placed = |lane: &inbound::InboundLane| lane.resolved.is_some() || !lane.items.is_empty();
-                if state.closed || state.lanes.iter().all(is_placed) {
-                    return Poll::Ready(());
+                if let Some(error) = state.share.as_ref().and_then(|share| share.failed.clone()) {
+                    return Poll::Ready(Err(error));
+                }
+                let is_placed = |lane: &InboundLane| lane.resolved.is_some() || !lane.items.is_empty() || !lane.active;
+                let is_member = state.share.as_ref().is_none_or(|share| share.joined);
+                if state.closed || (is_member && state.lanes.iter().all(is_placed)) {
+                    return Poll::Ready(Ok(()));
                 }
                 state.version
             };
@@ -261,9 +339,13 @@ impl Consumer {
     /// Moves to another position in one partition. What was handed out is not taken back.
     ///
     /// # Errors
-    /// `PARTITION_NOT_FOUND` if this consumer does not read it.
-    pub fn seek(&self, partition: u32, position: Position) -> Result<()> {
-        if self.cursor().seek(partition, position)? {
+    /// `PARTITION_NOT_FOUND` if this consumer does not read it; a usage error if it reads that partition of several topics and
+    /// none is named.
+    pub fn seek<'a>(&self, partition: impl Into<PartitionRef<'a>>, position: Position) -> Result<()> {
+        if position.kind == PositionKind::Stored && self.group.is_none() {
+            return Err(needs_group("position"));
+        }
+        if self.cursor().seek(partition.into(), position)? {
             self.link.wake(self.id);
         }
         Ok(())
@@ -273,42 +355,43 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::seek`].
-    pub fn pause(&self, partition: u32) -> Result<()> {
-        self.cursor().set_paused(partition, true)
+    pub fn pause<'a>(&self, partition: impl Into<PartitionRef<'a>>) -> Result<()> {
+        self.cursor().set_paused(partition.into(), true)
     }
 
     /// Goes on with a paused partition.
     ///
     /// # Errors
     /// As [`Consumer::seek`].
-    pub fn resume(&self, partition: u32) -> Result<()> {
-        self.cursor().set_paused(partition, false)
+    pub fn resume<'a>(&self, partition: impl Into<PartitionRef<'a>>) -> Result<()> {
+        self.cursor().set_paused(partition.into(), false)
     }
 
     /// Offset of the next message to be handed out; `None` until the server has told what the start came to.
-    pub fn position(&self, partition: u32) -> Option<u64> {
-        self.cursor().position(partition)
+    pub fn position<'a>(&self, partition: impl Into<PartitionRef<'a>>) -> Option<u64> {
+        self.cursor().position(partition.into())
     }
 
-    /// The partitions it reads.
+    /// The partitions it reads, of a member of a group those it reads now.
     pub fn partitions(&self) -> Vec<u32> {
         self.cursor().partitions()
     }
 
-    /// The topic it reads, `stream/topic`.
+    /// The topic it reads, `stream/topic`; of a member of a group, the topics and patterns.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// Ends the subscriptions; a receive under way fails with `CLOSED`. Needs no answer of the server, so it never takes
-    /// as long as `timeout`.
+    /// Ends the subscriptions; a receive under way fails with `CLOSED`. A plain consumer needs no answer of the server for
+    /// that. A member of a group first commits what it handed out, if it commits by itself, and leaves its group, unless it
+    /// is static.
     ///
     /// # Errors
-    /// None at present.
+    /// `CLIENT_TIMEOUT` if the last commit was not answered in time, or that commit's own; it is closed all the same.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        let _ = timeout;
+        let outcome = self.say_goodbye(timeout).await;
         self.end();
-        Ok(())
+        outcome
     }
 
     fn end(&self) {
@@ -316,6 +399,14 @@ impl Consumer {
             self.link.wake(self.id);
         }
     }
+}
+
+fn window_bytes(prefetch_bytes: u64, partition_count: u64) -> u64 {
+    (prefetch_bytes / partition_count.max(1)).max(MIN_WINDOW_BYTES)
+}
+
+fn needs_group(argument: &str) -> Error {
+    Error::usage(argument, "the position `stored` is that of a group: give the option `group`, or use group_consumer")
 }
 
 const ONE_BATCH: Amount = Amount { max_messages: usize::MAX, max_bytes: usize::MAX, max_batches: 1 };

@@ -3,7 +3,7 @@
 use levada_protocol::messages::Position;
 
 pub use crate::generated::enums::{OnCorrupt, OnOutOfRange, OnTruncated};
-pub use crate::generated::options::ConsumerOptions;
+pub use crate::generated::options::{ConsumerOptions, GroupConsumerOptions};
 
 impl ConsumerOptions {
     /// Where to start in one partition.
@@ -47,7 +47,7 @@ mod tests {
         let wrong: [(&'static str, Value); 7] = [
             ("prefetch_bytes", Value::U64(0)),
             ("prefetch_bytes", Value::U64(u64::MAX)),
-            ("from", Value::Text("stored".into())),
+            ("from", Value::Text("recent".into())),
             ("partitions", Value::List(vec![Value::I64(-1)])),
             ("partition_from", Value::Record(vec![("+1".into(), Value::Text("latest".into()))])),
             ("on_truncated", Value::Text("skip".into())),

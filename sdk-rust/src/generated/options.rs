@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use levada_protocol::messages::{Durability, Position, TopicChanges, TopicCompression, TopicOptions};
+use levada_protocol::messages::{Durability, Position, Strategy, TopicChanges, TopicCompression, TopicOptions};
 
 use super::enums::{CompressionName, OnCorrupt, OnOutOfRange, OnTruncated};
 use crate::error::Result;
@@ -237,6 +237,7 @@ pub struct ConsumerOptions {
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) on_truncated: OnTruncated,
     pub(crate) on_out_of_range: OnOutOfRange,
+    pub(crate) group: Option<String>,
 }
 
 impl ConsumerOptions {
@@ -252,6 +253,7 @@ impl ConsumerOptions {
             on_corrupt: OnCorrupt::Stop,
             on_truncated: OnTruncated::Stop,
             on_out_of_range: OnOutOfRange::Stop,
+            group: None,
         }
     }
 
@@ -298,6 +300,14 @@ impl ConsumerOptions {
         self
     }
 
+    /// Group whose stored offsets the position `stored` and commits mean, without being a member of it: the group must
+    /// have none. At most 255 bytes.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> ConsumerOptions {
+        self.group = Some(group.into());
+        self
+    }
+
     /// Reads them by their names.
     ///
     /// # Errors
@@ -315,6 +325,7 @@ impl ConsumerOptions {
                 "on_corrupt",
                 "on_truncated",
                 "on_out_of_range",
+                "group",
             ],
         )?;
         let mut options = ConsumerOptions::new(topic);
@@ -326,6 +337,7 @@ impl ConsumerOptions {
         given.set("on_corrupt", &mut options.on_corrupt)?;
         given.set("on_truncated", &mut options.on_truncated)?;
         given.set("on_out_of_range", &mut options.on_out_of_range)?;
+        given.set("group", &mut options.group)?;
         options.check()?;
         Ok(options)
     }
@@ -333,6 +345,9 @@ impl ConsumerOptions {
     /// Whether everything is in range and nothing contradicts.
     pub(crate) fn check(&self) -> Result<()> {
         range::number("prefetch_bytes", self.prefetch_bytes, 1, 1_099_511_627_776)?;
+        if let Some(value) = &self.group {
+            range::length("group", value, 1, 255)?;
+        }
         Ok(())
     }
 }
@@ -345,6 +360,221 @@ impl fmt::Debug for ConsumerOptions {
             .field("from", &self.from)
             .field("partition_from", &self.partition_from)
             .field("until_end", &self.until_end)
+            .field("prefetch_bytes", &self.prefetch_bytes)
+            .field("on_corrupt", &self.on_corrupt)
+            .field("on_truncated", &self.on_truncated)
+            .field("on_out_of_range", &self.on_out_of_range)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a member of a group reads: which partitions, the server says, and it says so again whenever members come and go.
+///
+/// ```
+/// use levada::{GroupConsumerOptions, Position};
+///
+/// let options = GroupConsumerOptions::new("billing", ["shop/*"]).from(Position::EARLIEST).instance("billing-1");
+/// # let _ = options;
+/// ```
+#[derive(Clone)]
+pub struct GroupConsumerOptions {
+    pub(crate) group: String,
+    pub(crate) topics: Vec<String>,
+    pub(crate) instance: Option<String>,
+    pub(crate) strategy: Strategy,
+    pub(crate) session_timeout: Duration,
+    pub(crate) release_timeout: Duration,
+    pub(crate) from: Position,
+    pub(crate) auto_commit: bool,
+    pub(crate) commit_interval: Duration,
+    pub(crate) commit_messages: Option<u64>,
+    pub(crate) prefetch_bytes: u64,
+    pub(crate) on_corrupt: OnCorrupt,
+    pub(crate) on_truncated: OnTruncated,
+    pub(crate) on_out_of_range: OnOutOfRange,
+}
+
+impl GroupConsumerOptions {
+    /// The defaults, for that group and topics.
+    pub fn new(group: impl Into<String>, topics: impl IntoIterator<Item = impl Into<String>>) -> GroupConsumerOptions {
+        GroupConsumerOptions {
+            group: group.into(),
+            topics: topics.into_iter().map(Into::into).collect(),
+            instance: None,
+            strategy: Strategy::Sticky,
+            session_timeout: Duration::from_secs(10),
+            release_timeout: Duration::from_secs(30),
+            from: Position::LATEST,
+            auto_commit: true,
+            commit_interval: Duration::from_secs(5),
+            commit_messages: None,
+            prefetch_bytes: 16_777_216,
+            on_corrupt: OnCorrupt::Stop,
+            on_truncated: OnTruncated::Stop,
+            on_out_of_range: OnOutOfRange::Stop,
+        }
+    }
+
+    /// Name of a static member: one that restarts within `session_timeout_ms` moves nothing. At most 255 bytes.
+    #[must_use]
+    pub fn instance(mut self, instance: impl Into<String>) -> GroupConsumerOptions {
+        self.instance = Some(instance.into());
+        self
+    }
+
+    /// How partitions are shared out; that of the first member holds. Default sticky.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> GroupConsumerOptions {
+        self.strategy = strategy;
+        self
+    }
+
+    /// How long it stays a member without a connection. Default 10 s; 100 ms to 1 hour.
+    #[must_use]
+    pub fn session_timeout(mut self, session_timeout: Duration) -> GroupConsumerOptions {
+        self.session_timeout = session_timeout;
+        self
+    }
+
+    /// How long it may take to release what is revoked. Default 30 s; 100 ms to 1 hour.
+    #[must_use]
+    pub fn release_timeout(mut self, release_timeout: Duration) -> GroupConsumerOptions {
+        self.release_timeout = release_timeout;
+        self
+    }
+
+    /// Where to start where the group has stored nothing. Default latest.
+    #[must_use]
+    pub fn from(mut self, from: Position) -> GroupConsumerOptions {
+        self.from = from;
+        self
+    }
+
+    /// Commit what was processed by itself: messages count as processed at the receive call after the one that gave
+    /// them, and at close. Default true.
+    #[must_use]
+    pub fn auto_commit(mut self, auto_commit: bool) -> GroupConsumerOptions {
+        self.auto_commit = auto_commit;
+        self
+    }
+
+    /// How long what was processed may stay uncommitted, with `auto_commit`. Default 5 s; 1 ms to 1 year.
+    #[must_use]
+    pub fn commit_interval(mut self, commit_interval: Duration) -> GroupConsumerOptions {
+        self.commit_interval = commit_interval;
+        self
+    }
+
+    /// Commit after that many messages too, with `auto_commit`. More than 0.
+    #[must_use]
+    pub fn commit_messages(mut self, commit_messages: u64) -> GroupConsumerOptions {
+        self.commit_messages = Some(commit_messages);
+        self
+    }
+
+    /// Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte
+    /// to 1 TiB.
+    #[must_use]
+    pub fn prefetch_bytes(mut self, prefetch_bytes: u64) -> GroupConsumerOptions {
+        self.prefetch_bytes = prefetch_bytes;
+        self
+    }
+
+    /// What to do about damaged batches. Default stop.
+    #[must_use]
+    pub fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> GroupConsumerOptions {
+        self.on_corrupt = on_corrupt;
+        self
+    }
+
+    /// What to do when the log lost its end. Default stop.
+    #[must_use]
+    pub fn on_truncated(mut self, on_truncated: OnTruncated) -> GroupConsumerOptions {
+        self.on_truncated = on_truncated;
+        self
+    }
+
+    /// What to do when the position is not in the log. Default stop.
+    #[must_use]
+    pub fn on_out_of_range(mut self, on_out_of_range: OnOutOfRange) -> GroupConsumerOptions {
+        self.on_out_of_range = on_out_of_range;
+        self
+    }
+
+    /// Reads them by their names.
+    ///
+    /// # Errors
+    /// A usage error that names the option: unknown, of the wrong type, out of range, or at odds with another.
+    #[doc(hidden)]
+    pub fn from_values(
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = impl Into<String>>,
+        named: Named,
+    ) -> Result<GroupConsumerOptions> {
+        let mut given = Arguments::new(
+            named,
+            &[
+                "instance",
+                "strategy",
+                "session_timeout_ms",
+                "release_timeout_ms",
+                "from",
+                "auto_commit",
+                "commit_interval_ms",
+                "commit_messages",
+                "prefetch_bytes",
+                "on_corrupt",
+                "on_truncated",
+                "on_out_of_range",
+            ],
+        )?;
+        let mut options = GroupConsumerOptions::new(group, topics);
+        given.set("instance", &mut options.instance)?;
+        given.set("strategy", &mut options.strategy)?;
+        given.set("session_timeout_ms", &mut options.session_timeout)?;
+        given.set("release_timeout_ms", &mut options.release_timeout)?;
+        given.set("from", &mut options.from)?;
+        given.set("auto_commit", &mut options.auto_commit)?;
+        given.set("commit_interval_ms", &mut options.commit_interval)?;
+        given.set("commit_messages", &mut options.commit_messages)?;
+        given.set("prefetch_bytes", &mut options.prefetch_bytes)?;
+        given.set("on_corrupt", &mut options.on_corrupt)?;
+        given.set("on_truncated", &mut options.on_truncated)?;
+        given.set("on_out_of_range", &mut options.on_out_of_range)?;
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Whether everything is in range and nothing contradicts.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(value) = &self.instance {
+            range::length("instance", value, 1, 255)?;
+        }
+        range::time("session_timeout_ms", self.session_timeout, 100, 3_600_000)?;
+        range::time("release_timeout_ms", self.release_timeout, 100, 3_600_000)?;
+        range::time("commit_interval_ms", self.commit_interval, 1, 31_536_000_000)?;
+        if let Some(value) = self.commit_messages {
+            range::number("commit_messages", value, 1, u64::MAX)?;
+        }
+        range::number("prefetch_bytes", self.prefetch_bytes, 1, 1_099_511_627_776)?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GroupConsumerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupConsumerOptions")
+            .field("group", &self.group)
+            .field("topics", &self.topics)
+            .field("instance", &self.instance)
+            .field("strategy", &self.strategy)
+            .field("session_timeout", &self.session_timeout)
+            .field("release_timeout", &self.release_timeout)
+            .field("from", &self.from)
+            .field("auto_commit", &self.auto_commit)
+            .field("commit_interval", &self.commit_interval)
+            .field("commit_messages", &self.commit_messages)
             .field("prefetch_bytes", &self.prefetch_bytes)
             .field("on_corrupt", &self.on_corrupt)
             .field("on_truncated", &self.on_truncated)

@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::client::{ClientConfig, ClientEvent, ClientFault, Connection};
-use levada_protocol::frame::FrameError;
 use levada_protocol::frame_reader::FrameFault;
 use levada_protocol::limits::MAX_REQUESTS_IN_FLIGHT;
 use levada_protocol::messages::ServerFrame;
@@ -24,10 +23,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use super::outlet::{Outlet, Route, Waiter};
+use super::outlet::{Outlet, Route, Waiter, refusal};
 use super::{Answer, Command, LinkTerms, PendingCall, Resident};
 use crate::address::ServerAddress;
 use crate::backoff::Backoff;
+use crate::consumer::core::ConsumerCore;
 use crate::environment::ByteStream;
 use crate::error::{Error, Result};
 use crate::producer::core::{Pumped, is_final};
@@ -303,6 +303,20 @@ impl Driver {
         let subscription = match &frame {
             ServerFrame::Deliver(deliver) => deliver.subscription,
             ServerFrame::SubscriptionEnded(ended) => ended.subscription,
+            ServerFrame::GroupChanged(changed) => {
+                if let Some((id, core)) = member(&mut self.residents, &changed.group, &changed.member) {
+                    core.on_group_changed(changed);
+                    self.dirty.insert(id);
+                }
+                return;
+            }
+            ServerFrame::MembershipEnded(ended) => {
+                if let Some((id, core)) = member(&mut self.residents, &ended.group, &ended.member) {
+                    core.on_membership_ended(ended, now_ms);
+                    self.dirty.insert(id);
+                }
+                return;
+            }
             _ => return,
         };
         // What was on its way when the subscription ended is for nobody.
@@ -335,11 +349,7 @@ impl Driver {
                     up.routes.insert(correlation, Route { waiter: Waiter::Caller(call.reply), sent_ms: now_ms });
                 }
                 Err(error) => {
-                    let code = match error {
-                        FrameError::TooNew { .. } => ErrorCode::Unsupported,
-                        FrameError::ControlTooLarge { .. } | FrameError::BodyTooLarge(_) => ErrorCode::TooLarge,
-                    };
-                    drop(call.reply.send(Err(Error::new(code, error.to_string()))));
+                    drop(call.reply.send(Err(refusal(&error))));
                 }
             }
         }
@@ -603,6 +613,18 @@ impl Resident {
             Resident::Consumer(core) => core.is_finished(),
         }
     }
+}
+
+/// The consumer that is that member of that group.
+fn member<'a>(
+    residents: &'a mut BTreeMap<u64, Resident>,
+    group: &str,
+    member: &str,
+) -> Option<(u64, &'a mut ConsumerCore)> {
+    residents.iter_mut().find_map(|(id, resident)| match resident {
+        Resident::Consumer(core) if core.is_member(group, member) => Some((*id, core)),
+        _ => None,
+    })
 }
 
 fn as_ms(duration: Duration) -> u64 {

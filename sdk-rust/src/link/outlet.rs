@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use levada_protocol::ErrorCode;
 use levada_protocol::client::Connection;
+use levada_protocol::frame::FrameError;
 use levada_protocol::limits::MAX_REQUESTS_IN_FLIGHT;
 use levada_protocol::messages::Message;
 use tokio::sync::oneshot;
 
 use super::Answer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How a resident recognises an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,11 @@ pub(crate) enum Tag {
     Produce { partition: u32, serial: u64 },
     Subscribe { lane: usize, subscription: u32 },
     Unsubscribe,
+    Join,
+    Commit,
+    Release,
+    Resolve { serial: u64 },
+    Leave,
 }
 
 /// Who waits for an answer.
@@ -36,6 +43,15 @@ pub(super) struct Route {
 const MAX_WAITING_BYTES: usize = 4 << 20;
 /// Requests kept free for callers while batches are sent.
 const RESERVED_REQUESTS: usize = 128;
+
+/// Why a request was not sent.
+pub(super) fn refusal(error: &FrameError) -> Error {
+    let code = match error {
+        FrameError::TooNew { .. } => ErrorCode::Unsupported,
+        FrameError::ControlTooLarge { .. } | FrameError::BodyTooLarge(_) => ErrorCode::TooLarge,
+    };
+    Error::new(code, error.to_string())
+}
 
 /// One resident's turn.
 pub(crate) struct Outlet<'a> {
@@ -67,6 +83,14 @@ impl Outlet<'_> {
 
     pub(crate) fn request<M: Message>(&mut self, message: &M, tag: Tag) {
         self.request_with_body(message, Vec::new(), tag);
+    }
+
+    /// Sends a request that the server may be too old for, or that may be too long.
+    pub(crate) fn try_request<M: Message>(&mut self, message: &M, tag: Tag) -> Result<()> {
+        let correlation = self.machine.request(message).map_err(|error| refusal(&error))?;
+        let waiter = Waiter::Resident(self.resident, tag);
+        self.routes.insert(correlation, Route { waiter, sent_ms: self.now_ms });
+        Ok(())
     }
 
     pub(crate) fn request_with_body<M: Message>(&mut self, message: &M, body: Vec<Bytes>, tag: Tag) {

@@ -366,7 +366,7 @@ impl ProducerCore {
         match tag {
             Tag::OpenProducer => self.on_identity(outcome, now_ms),
             Tag::Produce { partition, serial } => self.on_produced(partition, serial, outcome, now_ms),
-            Tag::Subscribe { .. } | Tag::Unsubscribe => {}
+            _ => {}
         }
     }
 

@@ -570,6 +570,14 @@ impl Api {
         self.calls().filter(|operation| operation.on == "admin")
     }
 
+    /// Whether records say that enum to the caller, and no option or argument is of it.
+    pub(super) fn is_told(&self, name: &str) -> bool {
+        let is_it = |field: &Field| matches!(field.kind.required(), Type::Enum(known) if known == name);
+        let taken = self.options.values().flat_map(|options| &options.fields);
+        let mut taken = taken.chain(self.operations.iter().flat_map(|operation| &operation.arguments));
+        self.records.values().flat_map(|record| &record.fields).any(is_it) && !taken.any(is_it)
+    }
+
     /// Records that languages have a type for: messages and headers have hand-written ones.
     pub(super) fn plain_records(&self) -> impl Iterator<Item = (&String, &Record)> {
         let plain = |record: &Record| {

@@ -27,7 +27,7 @@ fn records_rs(api: &Api) -> String {
     let mut out = String::from(
         "//! Records and enums as values, under the names that every language knows them by.\n\nuse levada::Value;\n\nuse crate::into_value::IntoValue;\n\n",
     );
-    for (name, _) in api.enums.iter().filter(|(_, item)| item.wire) {
+    for (name, _) in api.enums.iter().filter(|(name, item)| item.wire || api.is_told(name)) {
         let _ = writeln!(
             out,
             "impl IntoValue for levada::{name} {{ fn into_value(self) -> Value {{ Value::Text(self.name().to_owned()) }} }}\n"
@@ -173,7 +173,8 @@ fn pass(field: &Field) -> Result<String> {
     Ok(match &field.kind {
         _ if field.rust.is_some() => format!("{name}.into()"),
         Type::String => format!("&{name}"),
-        Type::Optional(inner) if **inner == Type::String => format!("{name}.as_deref()"),
+        Type::List(_) => format!("&{name}"),
+        Type::Optional(inner) if matches!(**inner, Type::String | Type::List(_)) => format!("{name}.as_deref()"),
         Type::Optional(_) | Type::Bool | Type::U32 | Type::I64 | Type::Position | Type::Enum(_) | Type::Options(_) => {
             name.clone()
         }

@@ -29,7 +29,7 @@ import java.util.concurrent.CompletableFuture
 fn source(api: &Api) -> Result<String> {
     let mut out = String::from(HEAD);
     for (name, item) in &api.enums {
-        enum_kt(&mut out, name, item);
+        enum_kt(&mut out, name, item, item.wire || api.is_told(name));
     }
     for (name, options) in &api.options {
         options_kt(&mut out, name, options)?;
@@ -64,7 +64,7 @@ fn kotlin_text(text: &str) -> String {
 
 // ---------------------------------------------------------------- enums
 
-fn enum_kt(out: &mut String, name: &str, item: &Enum) {
+fn enum_kt(out: &mut String, name: &str, item: &Enum, is_read: bool) {
     out.push('\n');
     doc(out, &item.doc, 0);
     let _ = writeln!(out, "public enum class {name}(");
@@ -76,7 +76,7 @@ fn enum_kt(out: &mut String, name: &str, item: &Enum) {
         }
         let _ = writeln!(out, "    {}(\"{}\"),", value.name.to_uppercase(), value.name);
     }
-    if item.wire {
+    if is_read {
         out.push_str(
             "\n    /** A value that this version of the client does not know. */\n    UNKNOWN(\"unknown\"),\n",
         );
@@ -121,6 +121,7 @@ fn pack(kind: &Type, value: &str) -> Result<String> {
         Type::Enum(_) => format!("text({value}.wireName)"),
         Type::Options(_) => format!("{value}.fields().value()"),
         Type::List(inner) if **inner == Type::U32 => format!("numbers({value})"),
+        Type::List(inner) if **inner == Type::String => format!("texts({value})"),
         Type::ByPartition(inner) if **inner == Type::Position => format!("positions({value})"),
         other => bail!("{other:?} is no argument"),
     })
@@ -138,6 +139,7 @@ fn read(kind: &Type, value: &str) -> Result<String> {
         Type::Record(name) => format!("{name}.of({value})"),
         Type::List(inner) => match inner.as_ref() {
             Type::Record(name) => format!("{value}.items {{ {name}.of(it) }}"),
+            Type::String => format!("{value}.items {{ it.text() }}"),
             other => bail!("a list of {other:?}"),
         },
         other => bail!("{other:?} in a record"),

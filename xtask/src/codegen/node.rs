@@ -124,6 +124,7 @@ fn read(kind: &Type, value: &str) -> Result<String> {
         Type::Record(name) => format!("{}Of({value})", lower_camel_of(name)),
         Type::List(inner) => match inner.as_ref() {
             Type::Record(name) => format!("({value} as unknown[]).map({}Of)", lower_camel_of(name)),
+            Type::String => format!("{value} as string[]"),
             other => bail!("a list of {other:?} in a record"),
         },
         other => format!("{value} as {}", output_type(other)?),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::api::{Api, Enum, Field, Options, Type};
+use super::api::{Api, Enum, Field, Options, RustField, Type};
 use super::files::{Generated, rustfmt};
 use super::names::{camel, comment, grouped, sentence, snake};
 
@@ -28,9 +28,13 @@ fn enums_rs(api: &Api) -> String {
     let mut out = String::from("//! Enums of the options, and how they and those of the wire are read by name.\n\n");
     let _ = writeln!(out, "use levada_protocol::messages::{{{}}};\n", wire.join(", "));
     out.push_str("use crate::error::Result;\nuse crate::value::{FromValue, Value, unexpected};\n\n");
-    for item in api.enums.values() {
+    for (key, item) in &api.enums {
+        let is_told = !item.wire && api.is_told(key);
         if !item.wire {
-            enum_rs(&mut out, item);
+            enum_rs(&mut out, item, is_told);
+        }
+        if is_told {
+            continue;
         }
         let name = &item.rust;
         let _ = writeln!(
@@ -43,7 +47,7 @@ fn enums_rs(api: &Api) -> String {
     out
 }
 
-fn enum_rs(out: &mut String, item: &Enum) {
+fn enum_rs(out: &mut String, item: &Enum, is_told: bool) {
     let name = &item.rust;
     let visibility = if item.rust.ends_with("Name") { "pub(crate)" } else { "pub" };
     let _ = writeln!(out, "{}#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]", comment(&item.doc, "/// ", 0));
@@ -53,7 +57,16 @@ fn enum_rs(out: &mut String, item: &Enum) {
         let doc = comment(&sentence(&value.doc, &value.name), "/// ", 4);
         let _ = writeln!(out, "{doc}{default}{},", camel(&value.name));
     }
-    let _ = writeln!(out, "}}\n\nimpl {name} {{ fn from_name(name: &str) -> Option<Self> {{ Some(match name {{");
+    let _ = writeln!(out, "}}\n\nimpl {name} {{");
+    if is_told {
+        out.push_str("/// Its name in every language.\npub fn name(self) -> &'static str { match self {\n");
+        for value in &item.values {
+            let _ = writeln!(out, "Self::{} => \"{}\",", camel(&value.name), value.name);
+        }
+        out.push_str("} } }\n\n");
+        return;
+    }
+    let _ = writeln!(out, "fn from_name(name: &str) -> Option<Self> {{ Some(match name {{");
     for value in &item.values {
         let _ = writeln!(out, "\"{}\" => Self::{},", value.name, camel(&value.name));
     }
@@ -104,10 +117,12 @@ fn own_options_rs(out: &mut String, name: &str, options: &Options, api: &Api) ->
     for field in options.fields.iter().filter(|field| field.rust_through.is_none()) {
         setter_rs(out, name, field, api)?;
     }
-    let new_field = options.rust_fields.iter().find(|field| field.new);
-    let (parameter, argument) = new_field.map_or((String::new(), String::new()), |field| {
-        (format!("{}: impl Into<String>, ", field.name), field.name.clone())
-    });
+    let mut parameter = String::new();
+    for field in options.rust_fields.iter().filter(|field| field.new) {
+        let _ = write!(parameter, "{}: {}, ", field.name, new_parameter(field).0);
+    }
+    let new_fields = options.rust_fields.iter().filter(|field| field.new);
+    let argument = new_fields.map(|field| field.name.clone()).collect::<Vec<_>>().join(", ");
     let _ = writeln!(
         out,
         "/// Reads them by their names.\n///\n/// # Errors\n/// A usage error that names the option: unknown, of the wrong type, out of range, or at odds with another.\n#[doc(hidden)]
@@ -126,6 +141,16 @@ fn own_options_rs(out: &mut String, name: &str, options: &Options, api: &Api) ->
     out.push_str("Ok(())\n}\n}\n\n");
     debug_rs(out, name, options);
     Ok(())
+}
+
+/// The type that a constructor takes for a field, and how it becomes the field.
+fn new_parameter(field: &RustField) -> (&'static str, String) {
+    let name = &field.name;
+    if field.kind.starts_with("Vec<") {
+        ("impl IntoIterator<Item = impl Into<String>>", format!("{name}.into_iter().map(Into::into).collect()"))
+    } else {
+        ("impl Into<String>", format!("{name}.into()"))
+    }
 }
 
 fn known(options: &Options) -> String {
@@ -156,21 +181,25 @@ fn struct_rs(out: &mut String, name: &str, options: &Options, api: &Api) -> Resu
 fn new_rs(out: &mut String, name: &str, options: &Options, api: &Api) -> Result<()> {
     let mut values = String::new();
     for field in &options.rust_fields {
-        let value = if field.new { format!("{}.into()", field.name) } else { "Default::default()".to_owned() };
+        let value = if field.new { new_parameter(field).1 } else { "Default::default()".to_owned() };
         let _ = writeln!(values, "{}: {value},", field.name);
     }
     for field in &options.fields {
         let _ = writeln!(values, "{}: {},", field.plain_name(), default_rs(field, api)?);
     }
-    match options.rust_fields.iter().find(|field| field.new) {
-        Some(field) => {
+    let given: Vec<_> = options.rust_fields.iter().filter(|field| field.new).collect();
+    match given.as_slice() {
+        [_, ..] => {
+            let names = given.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(" and ");
+            let parameters: Vec<_> =
+                given.iter().map(|field| format!("{}: {}", field.name, new_parameter(field).0)).collect();
             let _ = writeln!(
                 out,
-                "impl {name} {{ /// The defaults, for that {}.\npub fn new({}: impl Into<String>) -> {name} {{ {name} {{ {values} }} }}\n",
-                field.name, field.name
+                "impl {name} {{ /// The defaults, for that {names}.\npub fn new({}) -> {name} {{ {name} {{ {values} }} }}\n",
+                parameters.join(", ")
             );
         }
-        None => {
+        [] => {
             let _ = writeln!(out, "impl Default for {name} {{ fn default() -> {name} {{ {name} {{ {values} }} }} }}\n");
             let _ = writeln!(out, "impl {name} {{ /// The defaults.\npub fn new() -> {name} {{ {name}::default() }}\n");
         }

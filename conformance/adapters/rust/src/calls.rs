@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use levada::{
-    Client, ClientOptions, Consumer, ConsumerOptions, DeleteTopics, Error, FromValue, Position, Producer,
-    ProducerOptions, Role, TopicChanges, TopicOptions,
+    AssignmentChange, Client, ClientOptions, Consumer, ConsumerOptions, DeleteTopics, Error, FromValue,
+    GroupConsumerOptions, PartitionOffset, PartitionRef, Position, Producer, ProducerOptions, Role, TopicChanges,
+    TopicOptions, TopicPartition,
 };
 use serde_json::{Value, json};
 
@@ -54,6 +55,8 @@ pub(crate) fn begin(session: &Arc<Session>, command: &Value) -> Result<Call, Rep
         "stream" | "topic" | "position" | "user" | "token" | "status" => admin_call(command),
         "producer" => producer_call(command),
         "delivery" => delivery_wait(command),
+        "group" if op == "group.open" => open_group(command),
+        "group" => group_call(command),
         "consumer" => consumer_call(command),
         _ => Err(Reply::AdapterError(format!("there is no operation {op:?}"))),
     }
@@ -274,7 +277,6 @@ fn consumer_call(command: Command) -> Result<Call, Reply> {
     }
     let Some(Handle::Consumer(consumer)) = command.on else { return Err(wrong_handle(&command.op)) };
     let (session, args) = (command.session, command.args);
-    let partition = number(&args["partition"]).unwrap_or(0);
     match command.op.as_str() {
         "consumer.receive" => Ok(receive(consumer, millis(&args, "timeout_ms"), session)),
         "consumer.receive_batch" => Ok(receive_batch(consumer, &args, session)),
@@ -283,22 +285,110 @@ fn consumer_call(command: Command) -> Result<Call, Reply> {
             Ok(call(session, async move {
                 let position: Position = read("position", &args["position"])?;
                 if !does_nothing {
-                    consumer.seek(partition, position)?;
+                    consumer.seek(which(&args), position)?;
                 }
                 Ok(json!({}))
             }))
         }
         "consumer.position" => Ok(call(session, async move {
-            Ok(json!({"value": consumer.position(partition).map(|offset| offset.to_string())}))
+            Ok(json!({"value": consumer.position(which(&args)).map(|offset| offset.to_string())}))
         })),
-        "consumer.pause" => Ok(call(session, async move { consumer.pause(partition).map(|()| json!({})) })),
-        "consumer.resume" => Ok(call(session, async move { consumer.resume(partition).map(|()| json!({})) })),
+        "consumer.pause" => Ok(call(session, async move { consumer.pause(which(&args)).map(|()| json!({})) })),
+        "consumer.resume" => Ok(call(session, async move { consumer.resume(which(&args)).map(|()| json!({})) })),
+        "consumer.commit" => Ok(call(session, async move { consumer.commit().await.map(|()| json!({})) })),
+        "consumer.commit_offsets" => {
+            Ok(call(
+                session,
+                async move { consumer.commit_offsets(&offsets(&args["offsets"])).await.map(|()| json!({})) },
+            ))
+        }
+        "consumer.committed" => Ok(call(session, async move {
+            let partition = number(&args["partition"]).unwrap_or(0);
+            let stored = consumer.committed(&text(&args, "topic"), partition).await?;
+            Ok(json!({"value": stored.map(|offset| offset.to_string())}))
+        })),
+        "consumer.assignments" => {
+            Ok(call(session, async move { Ok(json!({"items": partitions(&consumer.assignments())})) }))
+        }
+        "consumer.next_change" => Ok(call(session, async move {
+            let change = consumer.next_change(millis(&args, "timeout_ms")).await?;
+            Ok(json!({"change": change.as_ref().map(assignment_change)}))
+        })),
         "consumer.close" => {
             let timeout = millis(&args, "timeout_ms").unwrap_or(CLOSE);
             Ok(call(session, async move { consumer.close(timeout).await.map(|()| json!({})) }))
         }
         other => Err(Reply::AdapterError(format!("there is no operation {other:?}"))),
     }
+}
+
+/// The partition of a command.
+fn which(args: &Value) -> PartitionRef<'_> {
+    PartitionRef { topic: args["topic"].as_str(), partition: number(&args["partition"]).unwrap_or(0) }
+}
+
+fn offsets(list: &Value) -> Vec<PartitionOffset> {
+    let one = |item: &Value| PartitionOffset {
+        topic: text(item, "topic"),
+        partition: number(&item["partition"]).unwrap_or(0),
+        offset: number(&item["offset"]).unwrap_or(0),
+    };
+    list.as_array().into_iter().flatten().map(one).collect()
+}
+
+fn partitions(list: &[TopicPartition]) -> Value {
+    list.iter().map(|one| json!({"topic": one.topic, "partition": one.partition})).collect()
+}
+
+fn assignment_change(change: &AssignmentChange) -> Value {
+    json!({"kind": change.kind.name(), "partitions": partitions(&change.partitions)})
+}
+
+fn open_group(command: Command) -> Result<Call, Reply> {
+    let Some(Handle::Client(client)) = command.on else { return Err(wrong_handle(&command.op)) };
+    let session = Arc::clone(&command.session);
+    Ok(call(Arc::clone(&session), async move {
+        let named = values::named(&command.args["options"]);
+        let topics = strings(&command.args["topics"]);
+        let options = GroupConsumerOptions::from_values(text(&command.args, "group"), topics, named)?;
+        let consumer = client.group_consumer(options).await?;
+        session.keep(&command.makes, Handle::Consumer(Arc::new(consumer)));
+        Ok(json!({}))
+    }))
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn group_call(command: Command) -> Result<Call, Reply> {
+    let Some(Handle::Client(client)) = command.on else { return Err(wrong_handle(&command.op)) };
+    let (session, args, op) = (command.session, command.args, command.op);
+    Ok(call(session, async move {
+        let admin = client.admin();
+        let group = text(&args, "group");
+        let items = |items: Vec<Value>| json!({ "items": items });
+        Ok(match op.as_str() {
+            "group.list" => items(admin.list_groups().await?.iter().map(records::group).collect()),
+            "group.describe" => records::group_description(&admin.describe_group(&group).await?),
+            "group.delete" => {
+                admin.delete_group(&group).await?;
+                json!({})
+            }
+            "group.offsets" => {
+                let topics = strings(&args["topics"]);
+                let topics = (!args["topics"].is_null()).then_some(topics.as_slice());
+                items(admin.group_offsets(&group, topics).await?.iter().map(records::stored_offset).collect())
+            }
+            _ => {
+                let position: Position = read("position", &args["position"])?;
+                let mode = (args["dry_run"] == true).into();
+                let topics = strings(&args["topics"]);
+                let changes = admin.reset_offsets(&group, &topics, position, number(&args["partition"]), mode).await?;
+                items(changes.iter().map(records::offset_change).collect())
+            }
+        })
+    }))
 }
 
 fn open_consumer(command: Command) -> Result<Call, Reply> {
@@ -364,6 +454,7 @@ fn receive_batch(consumer: Arc<Consumer>, args: &Value, session: Arc<Session>) -
 
 fn owned(batch: &levada::Batch, message: &levada::ReceivedRef<'_>) -> levada::ReceivedMessage {
     levada::ReceivedMessage {
+        topic: Arc::clone(batch.topic()),
         partition: batch.partition(),
         offset: message.offset,
         timestamp_us: message.timestamp_us,

@@ -1,8 +1,9 @@
 //! Records as they are told: fields by the names of the protocol.
 
 use levada::{
-    PartitionInfo, PositionResolved, ReadOnlyPartition, ServerInfo, ServerStatus, StreamDescription, StreamInfo,
-    TokenInfo, TopicDescription, TopicInfo, UserDescription, UserInfo,
+    GroupDescription, GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo, PositionResolved,
+    ReadOnlyPartition, ServerInfo, ServerStatus, StoredOffset, StreamDescription, StreamInfo, TokenInfo,
+    TopicDescription, TopicInfo, UserDescription, UserInfo,
 };
 use serde_json::{Value, json};
 
@@ -108,4 +109,49 @@ pub(crate) fn status(status: &ServerStatus) -> Value {
 
 fn read_only(info: &ReadOnlyPartition) -> Value {
     json!({"stream": info.stream, "topic": info.topic, "partition": info.partition, "reason": info.reason})
+}
+
+pub(crate) fn group(info: &GroupInfo) -> Value {
+    json!({
+        "group": info.group, "state": name(&info.state), "strategy": name(&info.strategy),
+        "generation": wide(info.generation), "member_count": info.member_count, "partition_count": info.partition_count,
+    })
+}
+
+fn member(info: &MemberInfo) -> Value {
+    json!({
+        "member": info.member, "instance": info.instance, "user": info.user, "connected": info.connected,
+        "topics": info.topics, "partition_count": info.partition_count,
+    })
+}
+
+fn group_partition(info: &GroupPartitionInfo) -> Value {
+    json!({
+        "stream": info.stream, "topic": info.topic, "partition": info.partition, "member": info.member,
+        "generation": wide(info.generation), "stored_offset": info.stored_offset.map(wide),
+        "log_start_offset": wide(info.log_start_offset), "visible_end_offset": wide(info.visible_end_offset),
+        "lag": wide(info.lag),
+    })
+}
+
+pub(crate) fn group_description(description: &GroupDescription) -> Value {
+    json!({
+        "group": group(&description.group),
+        "members": description.members.iter().map(member).collect::<Vec<_>>(),
+        "partitions": description.partitions.iter().map(group_partition).collect::<Vec<_>>(),
+    })
+}
+
+pub(crate) fn stored_offset(info: &StoredOffset) -> Value {
+    json!({
+        "stream": info.stream, "topic": info.topic, "partition": info.partition, "offset": wide(info.offset),
+        "epoch": info.epoch, "committed_at_us": wide(info.committed_at_us),
+    })
+}
+
+pub(crate) fn offset_change(info: &OffsetChange) -> Value {
+    json!({
+        "stream": info.stream, "topic": info.topic, "partition": info.partition, "before": info.before.map(wide),
+        "after": wide(info.after),
+    })
 }

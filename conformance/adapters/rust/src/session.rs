@@ -214,10 +214,10 @@ impl Session {
 fn hello() -> Value {
     json!({
         "adapter_protocol": [1], "client": "levada-rust", "client_version": env!("CARGO_PKG_VERSION"), "language": "rust",
-        "runtime": "tokio", "api": "", "wire_versions": [1], "pid": std::process::id(),
+        "runtime": "tokio", "api": "", "wire_versions": [1, 2], "pid": std::process::id(),
         "features": [
-            "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "cancel", "lz4", "zstd",
-            "idempotent", "reconnect", "password", "tls", "discovery", "retry",
+            "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
+            "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
         ],
     })
 }

@@ -20,6 +20,7 @@ const WIDE: &[&str] = &[
     "max_in_flight",
     "max_buffered_bytes",
     "prefetch_bytes",
+    "commit_messages",
     "retention_bytes",
     "segment_bytes",
 ];
@@ -176,7 +177,7 @@ pub(crate) fn received(message: &ReceivedMessage, session: &Session) -> Value {
         json!({"length": payload.len(), "sha256": digest, "first": STANDARD.encode(&payload[..payload.len().min(64)])})
     });
     json!({
-        "partition": message.partition, "offset": message.offset.to_string(), "timestamp_us": timestamp_us.to_string(),
+        "topic": &*message.topic, "partition": message.partition, "offset": message.offset.to_string(), "timestamp_us": timestamp_us.to_string(),
         "append_time_us": message.append_time_us.to_string(), "payload": payload,
         "key": message.key.as_ref().map(|key| STANDARD.encode(key)), "headers": headers(&message.headers),
         "id": message.id.map(|id| STANDARD.encode(id)),

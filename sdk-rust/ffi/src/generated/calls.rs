@@ -59,6 +59,17 @@ pub(crate) enum Call {
     ListTokens { user: Option<String> },
     /// How the server is.
     Status,
+    /// All consumer groups, by name.
+    ListGroups,
+    /// A consumer group, its members, and its partitions with their lag.
+    DescribeGroup { group: String },
+    /// Deletes a group without members, and what it has stored.
+    DeleteGroup { group: String },
+    /// The offsets a group has stored, of topics and patterns such as `shop/*`, or of all.
+    GroupOffsets { group: String, topics: Option<Vec<String>> },
+    /// Sets the stored offsets of a group without members to a position; with `dry_run` it only tells what would
+    /// change.
+    ResetOffsets { group: String, topics: Vec<String>, position: Position, partition: Option<u32>, dry_run: bool },
 }
 
 /// The names of all calls.
@@ -85,15 +96,22 @@ pub(crate) const CALLS: &[&str] = &[
     "delete_token",
     "list_tokens",
     "status",
+    "list_groups",
+    "describe_group",
+    "delete_group",
+    "group_offsets",
+    "reset_offsets",
 ];
 
 /// What the call of that name does to the server; `None` if there is none.
 pub(crate) fn effect(operation: &str) -> Option<Effect> {
     match operation {
         "ping" | "list_streams" | "describe_stream" | "list_topics" | "describe_topic" | "resolve_position"
-        | "list_users" | "describe_user" | "list_tokens" | "status" => Some(Effect::Read),
+        | "list_users" | "describe_user" | "list_tokens" | "status" | "list_groups" | "describe_group"
+        | "group_offsets" => Some(Effect::Read),
         "create_stream" | "delete_stream" | "create_topic" | "alter_topic" | "delete_topic" | "purge_topic"
-        | "create_user" | "alter_user" | "delete_user" | "create_token" | "delete_token" => Some(Effect::Change),
+        | "create_user" | "alter_user" | "delete_user" | "create_token" | "delete_token" | "delete_group"
+        | "reset_offsets" => Some(Effect::Change),
         _ => None,
     }
 }
@@ -201,6 +219,32 @@ impl Call {
                 Arguments::new(named, &[])?;
                 Call::Status
             }
+            "list_groups" => {
+                Arguments::new(named, &[])?;
+                Call::ListGroups
+            }
+            "describe_group" => {
+                let mut given = Arguments::new(named, &["group"])?;
+                Call::DescribeGroup { group: given.require("group")? }
+            }
+            "delete_group" => {
+                let mut given = Arguments::new(named, &["group"])?;
+                Call::DeleteGroup { group: given.require("group")? }
+            }
+            "group_offsets" => {
+                let mut given = Arguments::new(named, &["group", "topics"])?;
+                Call::GroupOffsets { group: given.require("group")?, topics: given.take("topics")? }
+            }
+            "reset_offsets" => {
+                let mut given = Arguments::new(named, &["group", "topics", "position", "partition", "dry_run"])?;
+                Call::ResetOffsets {
+                    group: given.require("group")?,
+                    topics: given.require("topics")?,
+                    position: given.require("position")?,
+                    partition: given.take("partition")?,
+                    dry_run: given.take("dry_run")?.unwrap_or(false),
+                }
+            }
             _ => {
                 let text = format!("there is no call {operation:?}");
                 return Err(Error::new(ErrorCode::ClientUsage, text).with_detail("argument", "operation"));
@@ -242,6 +286,13 @@ impl Call {
             Call::DeleteToken { name, user } => admin.delete_token(&name, user.as_deref()).await?.into_value(),
             Call::ListTokens { user } => admin.list_tokens(user.as_deref()).await?.into_value(),
             Call::Status => admin.status().await?.into_value(),
+            Call::ListGroups => admin.list_groups().await?.into_value(),
+            Call::DescribeGroup { group } => admin.describe_group(&group).await?.into_value(),
+            Call::DeleteGroup { group } => admin.delete_group(&group).await?.into_value(),
+            Call::GroupOffsets { group, topics } => admin.group_offsets(&group, topics.as_deref()).await?.into_value(),
+            Call::ResetOffsets { group, topics, position, partition, dry_run } => {
+                admin.reset_offsets(&group, &topics, position, partition, dry_run.into()).await?.into_value()
+            }
         })
     }
 }

@@ -5,7 +5,19 @@ use levada::Value;
 
 use crate::into_value::IntoValue;
 
+impl IntoValue for levada::AssignmentKind {
+    fn into_value(self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+}
+
 impl IntoValue for levada::Durability {
+    fn into_value(self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+}
+
+impl IntoValue for levada::GroupState {
     fn into_value(self) -> Value {
         Value::Text(self.name().to_owned())
     }
@@ -23,9 +35,24 @@ impl IntoValue for levada::Role {
     }
 }
 
+impl IntoValue for levada::Strategy {
+    fn into_value(self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+}
+
 impl IntoValue for levada::TopicCompression {
     fn into_value(self) -> Value {
         Value::Text(self.name().to_owned())
+    }
+}
+
+impl IntoValue for levada::AssignmentChange {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("kind".into(), self.kind.into_value()),
+            ("partitions".into(), self.partitions.into_value()),
+        ])
     }
 }
 
@@ -43,9 +70,73 @@ impl IntoValue for levada::BatchReceipt {
     }
 }
 
+impl IntoValue for levada::GroupDescription {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("group".into(), self.group.into_value()),
+            ("members".into(), self.members.into_value()),
+            ("partitions".into(), self.partitions.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::GroupInfo {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("group".into(), self.group.into_value()),
+            ("state".into(), self.state.into_value()),
+            ("strategy".into(), self.strategy.into_value()),
+            ("generation".into(), self.generation.into_value()),
+            ("member_count".into(), self.member_count.into_value()),
+            ("partition_count".into(), self.partition_count.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::GroupPartitionInfo {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("stream".into(), self.stream.into_value()),
+            ("topic".into(), self.topic.into_value()),
+            ("partition".into(), self.partition.into_value()),
+            ("member".into(), self.member.into_value()),
+            ("generation".into(), self.generation.into_value()),
+            ("stored_offset".into(), self.stored_offset.into_value()),
+            ("log_start_offset".into(), self.log_start_offset.into_value()),
+            ("visible_end_offset".into(), self.visible_end_offset.into_value()),
+            ("lag".into(), self.lag.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::MemberInfo {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("member".into(), self.member.into_value()),
+            ("instance".into(), self.instance.into_value()),
+            ("user".into(), self.user.into_value()),
+            ("connected".into(), self.connected.into_value()),
+            ("topics".into(), self.topics.into_value()),
+            ("partition_count".into(), self.partition_count.into_value()),
+        ])
+    }
+}
+
 impl IntoValue for levada::NewToken {
     fn into_value(self) -> Value {
         Value::Record(vec![("token".into(), self.token.into_value()), ("secret".into(), self.secret.into_value())])
+    }
+}
+
+impl IntoValue for levada::OffsetChange {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("stream".into(), self.stream.into_value()),
+            ("topic".into(), self.topic.into_value()),
+            ("partition".into(), self.partition.into_value()),
+            ("before".into(), self.before.into_value()),
+            ("after".into(), self.after.into_value()),
+        ])
     }
 }
 
@@ -62,6 +153,16 @@ impl IntoValue for levada::PartitionInfo {
             ("leader_epoch".into(), self.leader_epoch.into_value()),
             ("size_bytes".into(), self.size_bytes.into_value()),
             ("segment_count".into(), self.segment_count.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::PartitionOffset {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("topic".into(), self.topic.into_value()),
+            ("partition".into(), self.partition.into_value()),
+            ("offset".into(), self.offset.into_value()),
         ])
     }
 }
@@ -141,6 +242,19 @@ impl IntoValue for levada::ServerStatus {
     }
 }
 
+impl IntoValue for levada::StoredOffset {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("stream".into(), self.stream.into_value()),
+            ("topic".into(), self.topic.into_value()),
+            ("partition".into(), self.partition.into_value()),
+            ("offset".into(), self.offset.into_value()),
+            ("epoch".into(), self.epoch.into_value()),
+            ("committed_at_us".into(), self.committed_at_us.into_value()),
+        ])
+    }
+}
+
 impl IntoValue for levada::StreamDescription {
     fn into_value(self) -> Value {
         Value::Record(vec![("stream".into(), self.stream.into_value()), ("topics".into(), self.topics.into_value())])
@@ -187,6 +301,15 @@ impl IntoValue for levada::TopicInfo {
             ("topic".into(), self.topic.into_value()),
             ("options".into(), self.options.into_value()),
             ("created_at_us".into(), self.created_at_us.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::TopicPartition {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("topic".into(), self.topic.into_value()),
+            ("partition".into(), self.partition.into_value()),
         ])
     }
 }

@@ -118,17 +118,17 @@ fn messages_taken_one_by_one_batches_seeks_and_pauses_agree_on_the_position() {
         other => panic!("{other:?}"),
     };
     assert_eq!([next(), next()], [0, 1]);
-    assert_eq!(consumer.position(0).unwrap(), Some(2));
+    assert_eq!(consumer.position(None, 0).unwrap(), Some(2));
     let taken = consumer.receive_batch(3, usize::MAX, LONG, &mut || true).unwrap();
     assert_eq!(offsets(&taken.batches), [2, 3, 4]);
     assert_eq!((taken.batches[0].first_offset(), taken.batches[0].next_offset()), (2, 5));
     assert_eq!(next(), 5);
-    consumer.pause(0).unwrap();
+    consumer.pause(None, 0).unwrap();
     let paused = consumer.receive(Some(Duration::from_millis(50)), &mut || true).unwrap();
     assert!(matches!(paused, TakenMessage::Nothing), "{paused:?}");
-    consumer.resume(0).unwrap();
+    consumer.resume(None, 0).unwrap();
     assert_eq!([next(), next()], [6, 7]);
-    consumer.seek(0, Value::Text("offset(1)".to_owned())).unwrap();
+    consumer.seek(None, 0, Value::Text("offset(1)".to_owned())).unwrap();
     assert_eq!([next(), next()], [1, 2]);
 }
 

@@ -7,6 +7,27 @@ import java.time.Duration
 import java.time.Instant
 import java.util.concurrent.CompletableFuture
 
+/** What happened to partitions of a group's member. */
+public enum class AssignmentKind(
+    /** Its name in the protocol and in options. */
+    public val wireName: String,
+) {
+    /** They are read from now on. */
+    ASSIGNED("assigned"),
+    /** They go to another member; what was processed of them is committed. */
+    REVOKED("revoked"),
+    /** Another member may have them already; what was not committed comes again there. */
+    LOST("lost"),
+
+    /** A value that this version of the client does not know. */
+    UNKNOWN("unknown"),
+    ;
+
+    internal companion object {
+        fun of(text: String): AssignmentKind = entries.firstOrNull { it.wireName == text } ?: UNKNOWN
+    }
+}
+
 /** Codec of a producer's batches. */
 public enum class Compression(
     /** Its name in the protocol and in options. */
@@ -37,6 +58,26 @@ public enum class Durability(
 
     internal companion object {
         fun of(text: String): Durability = entries.firstOrNull { it.wireName == text } ?: UNKNOWN
+    }
+}
+
+/**
+ * `empty`: no members; `stable`: every partition is with the member it is meant for; `moving`: some are on their way.
+ */
+public enum class GroupState(
+    /** Its name in the protocol and in options. */
+    public val wireName: String,
+) {
+    EMPTY("empty"),
+    STABLE("stable"),
+    MOVING("moving"),
+
+    /** A value that this version of the client does not know. */
+    UNKNOWN("unknown"),
+    ;
+
+    internal companion object {
+        fun of(text: String): GroupState = entries.firstOrNull { it.wireName == text } ?: UNKNOWN
     }
 }
 
@@ -110,6 +151,27 @@ public enum class Role(
 
     internal companion object {
         fun of(text: String): Role = entries.firstOrNull { it.wireName == text } ?: UNKNOWN
+    }
+}
+
+/**
+ * How partitions are shared out among the members of a group: `sticky` moves as few as it can, `range` gives neighbours
+ * of a topic to one member, `roundRobin` deals them out one by one.
+ */
+public enum class Strategy(
+    /** Its name in the protocol and in options. */
+    public val wireName: String,
+) {
+    STICKY("sticky"),
+    RANGE("range"),
+    ROUND_ROBIN("round_robin"),
+
+    /** A value that this version of the client does not know. */
+    UNKNOWN("unknown"),
+    ;
+
+    internal companion object {
+        fun of(text: String): Strategy = entries.firstOrNull { it.wireName == text } ?: UNKNOWN
     }
 }
 
@@ -283,6 +345,12 @@ public class ConsumerOptions {
     /** What to do when the position is not in the log. Default stop. */
     public var onOutOfRange: OnOutOfRange? = null
 
+    /**
+     * Group whose stored offsets the position `stored` and commits mean, without being a member of it: the group must
+     * have none. At most 255 bytes.
+     */
+    public var group: String? = null
+
     /** Sets [partitions]. */
     public fun partitions(value: List<Int>?): ConsumerOptions = apply { partitions = value }
 
@@ -307,12 +375,115 @@ public class ConsumerOptions {
     /** Sets [onOutOfRange]. */
     public fun onOutOfRange(value: OnOutOfRange?): ConsumerOptions = apply { onOutOfRange = value }
 
+    /** Sets [group]. */
+    public fun group(value: String?): ConsumerOptions = apply { group = value }
+
     internal fun fields(): Fields =
         Fields().apply {
             partitions?.let { add("partitions", numbers(it)) }
             from?.let { add("from", it.field()) }
             partitionFrom?.let { add("partition_from", positions(it)) }
             untilEnd?.let { add("until_end", truth(it)) }
+            prefetchBytes?.let { add("prefetch_bytes", number(it)) }
+            onCorrupt?.let { add("on_corrupt", text(it.wireName)) }
+            onTruncated?.let { add("on_truncated", text(it.wireName)) }
+            onOutOfRange?.let { add("on_out_of_range", text(it.wireName)) }
+            group?.let { add("group", text(it)) }
+        }
+}
+
+/**
+ * How a member of a group reads: which partitions, the server says, and it says so again whenever members come and go.
+ */
+public class GroupConsumerOptions {
+    /** Name of a static member: one that restarts within `sessionTimeoutMs` moves nothing. At most 255 bytes. */
+    public var instance: String? = null
+
+    /** How partitions are shared out; that of the first member holds. Default sticky. */
+    public var strategy: Strategy? = null
+
+    /** How long it stays a member without a connection. Default 10 s; 100 ms to 1 hour. */
+    public var sessionTimeout: Duration? = null
+
+    /** How long it may take to release what is revoked. Default 30 s; 100 ms to 1 hour. */
+    public var releaseTimeout: Duration? = null
+
+    /** Where to start where the group has stored nothing. Default latest. */
+    public var from: Position? = null
+
+    /**
+     * Commit what was processed by itself: messages count as processed at the receive call after the one that gave
+     * them, and at close. Default true.
+     */
+    public var autoCommit: Boolean? = null
+
+    /** How long what was processed may stay uncommitted, with `autoCommit`. Default 5 s; 1 ms to 1 year. */
+    public var commitInterval: Duration? = null
+
+    /** Commit after that many messages too, with `autoCommit`. More than 0. */
+    public var commitMessages: Long? = null
+
+    /**
+     * Bytes kept ready, for all partitions together; one batch per partition may come on top. Default 16 MiB; 1 byte to
+     * 1 TiB.
+     */
+    public var prefetchBytes: Long? = null
+
+    /** What to do about damaged batches. Default stop. */
+    public var onCorrupt: OnCorrupt? = null
+
+    /** What to do when the log lost its end. Default stop. */
+    public var onTruncated: OnTruncated? = null
+
+    /** What to do when the position is not in the log. Default stop. */
+    public var onOutOfRange: OnOutOfRange? = null
+
+    /** Sets [instance]. */
+    public fun instance(value: String?): GroupConsumerOptions = apply { instance = value }
+
+    /** Sets [strategy]. */
+    public fun strategy(value: Strategy?): GroupConsumerOptions = apply { strategy = value }
+
+    /** Sets [sessionTimeout]. */
+    public fun sessionTimeout(value: Duration?): GroupConsumerOptions = apply { sessionTimeout = value }
+
+    /** Sets [releaseTimeout]. */
+    public fun releaseTimeout(value: Duration?): GroupConsumerOptions = apply { releaseTimeout = value }
+
+    /** Sets [from]. */
+    public fun from(value: Position?): GroupConsumerOptions = apply { from = value }
+
+    /** Sets [autoCommit]. */
+    public fun autoCommit(value: Boolean?): GroupConsumerOptions = apply { autoCommit = value }
+
+    /** Sets [commitInterval]. */
+    public fun commitInterval(value: Duration?): GroupConsumerOptions = apply { commitInterval = value }
+
+    /** Sets [commitMessages]. */
+    public fun commitMessages(value: Long?): GroupConsumerOptions = apply { commitMessages = value }
+
+    /** Sets [prefetchBytes]. */
+    public fun prefetchBytes(value: Long?): GroupConsumerOptions = apply { prefetchBytes = value }
+
+    /** Sets [onCorrupt]. */
+    public fun onCorrupt(value: OnCorrupt?): GroupConsumerOptions = apply { onCorrupt = value }
+
+    /** Sets [onTruncated]. */
+    public fun onTruncated(value: OnTruncated?): GroupConsumerOptions = apply { onTruncated = value }
+
+    /** Sets [onOutOfRange]. */
+    public fun onOutOfRange(value: OnOutOfRange?): GroupConsumerOptions = apply { onOutOfRange = value }
+
+    internal fun fields(): Fields =
+        Fields().apply {
+            instance?.let { add("instance", text(it)) }
+            strategy?.let { add("strategy", text(it.wireName)) }
+            sessionTimeout?.let { add("session_timeout_ms", milliseconds(it)) }
+            releaseTimeout?.let { add("release_timeout_ms", milliseconds(it)) }
+            from?.let { add("from", it.field()) }
+            autoCommit?.let { add("auto_commit", truth(it)) }
+            commitInterval?.let { add("commit_interval_ms", milliseconds(it)) }
+            commitMessages?.let { add("commit_messages", number(it)) }
             prefetchBytes?.let { add("prefetch_bytes", number(it)) }
             onCorrupt?.let { add("on_corrupt", text(it.wireName)) }
             onTruncated?.let { add("on_truncated", text(it.wireName)) }
@@ -513,6 +684,22 @@ public class TopicOptions {
         }
 }
 
+/** What changed about the partitions that a group's member reads. */
+public data class AssignmentChange(
+    /** What happened. */
+    val kind: AssignmentKind,
+    /** To which partitions, by topic and number. */
+    val partitions: List<TopicPartition>,
+) {
+    internal companion object {
+        fun of(record: Value): AssignmentChange =
+            AssignmentChange(
+                kind = AssignmentKind.of(record.required("kind").text()),
+                partitions = record.required("partitions").items { TopicPartition.of(it) },
+            )
+    }
+}
+
 /** Where messages of one batch went: `messageCount` offsets from `baseOffset` on. */
 public data class BatchReceipt(
     /** Their partition. */
@@ -547,6 +734,118 @@ public data class BatchReceipt(
     }
 }
 
+/** A group, its members and its partitions. */
+public data class GroupDescription(
+    /** The group. */
+    val group: GroupInfo,
+    /** Its members, by id. */
+    val members: List<MemberInfo>,
+    /** What it reads or has stored offsets of, by stream, topic and partition. */
+    val partitions: List<GroupPartitionInfo>,
+) {
+    internal companion object {
+        fun of(record: Value): GroupDescription =
+            GroupDescription(
+                group = GroupInfo.of(record.required("group")),
+                members = record.required("members").items { MemberInfo.of(it) },
+                partitions = record.required("partitions").items { GroupPartitionInfo.of(it) },
+            )
+    }
+}
+
+/** A consumer group. */
+public data class GroupInfo(
+    /** Name. */
+    val group: String,
+    /** How far its assignments are. */
+    val state: GroupState,
+    /** How it shares out partitions. */
+    val strategy: Strategy,
+    /** Raised by every change of its members or partitions. */
+    val generation: Long,
+    /** Members. */
+    val memberCount: Int,
+    /** Partitions it reads or has stored offsets of. */
+    val partitionCount: Int,
+) {
+    internal companion object {
+        fun of(record: Value): GroupInfo =
+            GroupInfo(
+                group = record.required("group").text(),
+                state = GroupState.of(record.required("state").text()),
+                strategy = Strategy.of(record.required("strategy").text()),
+                generation = record.required("generation").number(),
+                memberCount = record.required("member_count").number().toInt(),
+                partitionCount = record.required("partition_count").number().toInt(),
+            )
+    }
+}
+
+/** A partition as a group sees it. */
+public data class GroupPartitionInfo(
+    /** Name of its stream. */
+    val stream: String,
+    /** Name of the topic. */
+    val topic: String,
+    /** Its number. */
+    val partition: Int,
+    /** Who holds it; null: nobody. */
+    val member: String?,
+    /** Of the assignment; 0 where nobody holds it. */
+    val generation: Long,
+    /** Absent: none. */
+    val storedOffset: Long?,
+    /** Lowest offset kept. */
+    val logStartOffset: Long,
+    /** Offset after the last message a consumer can see. */
+    val visibleEndOffset: Long,
+    /** Messages between the stored offset, or the log's start, and the visible end. */
+    val lag: Long,
+) {
+    internal companion object {
+        fun of(record: Value): GroupPartitionInfo =
+            GroupPartitionInfo(
+                stream = record.required("stream").text(),
+                topic = record.required("topic").text(),
+                partition = record.required("partition").number().toInt(),
+                member = record.optional("member")?.let { it.text() },
+                generation = record.required("generation").number(),
+                storedOffset = record.optional("stored_offset")?.let { it.number() },
+                logStartOffset = record.required("log_start_offset").number(),
+                visibleEndOffset = record.required("visible_end_offset").number(),
+                lag = record.required("lag").number(),
+            )
+    }
+}
+
+/** A member of a group. */
+public data class MemberInfo(
+    /** Id, given by the server. */
+    val member: String,
+    /** Name of a static member. */
+    val instance: String?,
+    /** Whom it speaks for. */
+    val user: String,
+    /** False: its session runs out unless it comes back. */
+    val connected: Boolean,
+    /** What it reads: `stream/topic`, with `*` for any run of characters. */
+    val topics: List<String>,
+    /** Partitions it holds. */
+    val partitionCount: Int,
+) {
+    internal companion object {
+        fun of(record: Value): MemberInfo =
+            MemberInfo(
+                member = record.required("member").text(),
+                instance = record.optional("instance")?.let { it.text() },
+                user = record.required("user").text(),
+                connected = record.required("connected").truth(),
+                topics = record.required("topics").items { it.text() },
+                partitionCount = record.required("partition_count").number().toInt(),
+            )
+    }
+}
+
 /** A token just created, with the secret that is shown this once. */
 public data class NewToken(
     /** The token. */
@@ -562,6 +861,31 @@ public data class NewToken(
             NewToken(
                 token = TokenInfo.of(record.required("token")),
                 secret = record.required("secret").text(),
+            )
+    }
+}
+
+/** What a reset does, or would do, to the stored offset of a partition. */
+public data class OffsetChange(
+    /** Name of its stream. */
+    val stream: String,
+    /** Name of the topic. */
+    val topic: String,
+    /** Its number. */
+    val partition: Int,
+    /** What was stored; null: nothing. */
+    val before: Long?,
+    /** What is stored now. */
+    val after: Long,
+) {
+    internal companion object {
+        fun of(record: Value): OffsetChange =
+            OffsetChange(
+                stream = record.required("stream").text(),
+                topic = record.required("topic").text(),
+                partition = record.required("partition").number().toInt(),
+                before = record.optional("before")?.let { it.number() },
+                after = record.required("after").number(),
             )
     }
 }
@@ -602,6 +926,25 @@ public data class PartitionInfo(
                 leaderEpoch = record.required("leader_epoch").number().toInt(),
                 sizeBytes = record.required("size_bytes").number(),
                 segmentCount = record.required("segment_count").number().toInt(),
+            )
+    }
+}
+
+/** How far a partition is done. */
+public data class PartitionOffset(
+    /** `stream/topic`. */
+    val topic: String,
+    /** Its number. */
+    val partition: Int,
+    /** Of the next message to be read. */
+    val offset: Long,
+) {
+    internal companion object {
+        fun of(record: Value): PartitionOffset =
+            PartitionOffset(
+                topic = record.required("topic").text(),
+                partition = record.required("partition").number().toInt(),
+                offset = record.required("offset").number(),
             )
     }
 }
@@ -779,6 +1122,37 @@ public data class ServerStatus(
     }
 }
 
+/** What a group has stored for a partition. */
+public data class StoredOffset(
+    /** Name of its stream. */
+    val stream: String,
+    /** Name of the topic. */
+    val topic: String,
+    /** Its number. */
+    val partition: Int,
+    /** Of the next message to be read. */
+    val offset: Long,
+    /** Leader epoch of the last message done; 0 where there is none. */
+    val epoch: Int,
+    /** When, in microseconds since the Unix epoch. */
+    val committedAtUs: Long,
+) {
+    /** [committedAtUs] as an instant. */
+    public val committedAt: Instant get() = instant(committedAtUs)
+
+    internal companion object {
+        fun of(record: Value): StoredOffset =
+            StoredOffset(
+                stream = record.required("stream").text(),
+                topic = record.required("topic").text(),
+                partition = record.required("partition").number().toInt(),
+                offset = record.required("offset").number(),
+                epoch = record.required("epoch").number().toInt(),
+                committedAtUs = record.required("committed_at_us").number(),
+            )
+    }
+}
+
 /** A stream and its topics. */
 public data class StreamDescription(
     /** The stream. */
@@ -891,6 +1265,22 @@ public data class TopicInfo(
                 topic = record.required("topic").text(),
                 options = TopicSettings.of(record.required("options")),
                 createdAtUs = record.required("created_at_us").number(),
+            )
+    }
+}
+
+/** A partition of a topic. */
+public data class TopicPartition(
+    /** `stream/topic`. */
+    val topic: String,
+    /** Its number. */
+    val partition: Int,
+) {
+    internal companion object {
+        fun of(record: Value): TopicPartition =
+            TopicPartition(
+                topic = record.required("topic").text(),
+                partition = record.required("partition").number().toInt(),
             )
     }
 }
@@ -1594,4 +1984,113 @@ public class Admin internal constructor(private val caller: Caller) {
     /** [status] as a future. */
     public fun statusAsync(): CompletableFuture<ServerStatus> =
         future { status() }
+
+    /** All consumer groups, by name. */
+    public suspend fun listGroups(): List<GroupInfo> =
+        caller.call("list_groups", Fields()) { it.items { GroupInfo.of(it) } }
+
+    /** [listGroups], blocking. */
+    public fun listGroupsBlocking(): List<GroupInfo> =
+        blocking { listGroups() }
+
+    /** [listGroups] as a future. */
+    public fun listGroupsAsync(): CompletableFuture<List<GroupInfo>> =
+        future { listGroups() }
+
+    /** A consumer group, its members, and its partitions with their lag. */
+    public suspend fun describeGroup(group: String): GroupDescription =
+        caller.call(
+            "describe_group",
+            Fields().apply {
+                add("group", text(group))
+            },
+        ) { GroupDescription.of(it) }
+
+    /** [describeGroup], blocking. */
+    public fun describeGroupBlocking(group: String): GroupDescription =
+        blocking { describeGroup(group) }
+
+    /** [describeGroup] as a future. */
+    public fun describeGroupAsync(group: String): CompletableFuture<GroupDescription> =
+        future { describeGroup(group) }
+
+    /** Deletes a group without members, and what it has stored. */
+    public suspend fun deleteGroup(group: String): Unit =
+        caller.call(
+            "delete_group",
+            Fields().apply {
+                add("group", text(group))
+            },
+        ) { }
+
+    /** [deleteGroup], blocking. */
+    public fun deleteGroupBlocking(group: String): Unit =
+        blocking { deleteGroup(group) }
+
+    /** [deleteGroup] as a future. */
+    public fun deleteGroupAsync(group: String): CompletableFuture<Unit> =
+        future { deleteGroup(group) }
+
+    /** The offsets a group has stored, of topics and patterns such as `shop/*`, or of all. */
+    public suspend fun groupOffsets(group: String, topics: List<String>? = null): List<StoredOffset> =
+        caller.call(
+            "group_offsets",
+            Fields().apply {
+                add("group", text(group))
+                topics?.let { add("topics", texts(it)) }
+            },
+        ) { it.items { StoredOffset.of(it) } }
+
+    /** [groupOffsets], blocking. */
+    @JvmOverloads
+    public fun groupOffsetsBlocking(group: String, topics: List<String>? = null): List<StoredOffset> =
+        blocking { groupOffsets(group, topics) }
+
+    /** [groupOffsets] as a future. */
+    @JvmOverloads
+    public fun groupOffsetsAsync(group: String, topics: List<String>? = null): CompletableFuture<List<StoredOffset>> =
+        future { groupOffsets(group, topics) }
+
+    /**
+     * Sets the stored offsets of a group without members to a position; with `dryRun` it only tells what would change.
+     */
+    public suspend fun resetOffsets(
+        group: String,
+        topics: List<String>,
+        position: Position,
+        partition: Int? = null,
+        dryRun: Boolean = false,
+    ): List<OffsetChange> =
+        caller.call(
+            "reset_offsets",
+            Fields().apply {
+                add("group", text(group))
+                add("topics", texts(topics))
+                add("position", position.field())
+                partition?.let { add("partition", number(it)) }
+                add("dry_run", truth(dryRun))
+            },
+        ) { it.items { OffsetChange.of(it) } }
+
+    /** [resetOffsets], blocking. */
+    @JvmOverloads
+    public fun resetOffsetsBlocking(
+        group: String,
+        topics: List<String>,
+        position: Position,
+        partition: Int? = null,
+        dryRun: Boolean = false,
+    ): List<OffsetChange> =
+        blocking { resetOffsets(group, topics, position, partition, dryRun) }
+
+    /** [resetOffsets] as a future. */
+    @JvmOverloads
+    public fun resetOffsetsAsync(
+        group: String,
+        topics: List<String>,
+        position: Position,
+        partition: Int? = null,
+        dryRun: Boolean = false,
+    ): CompletableFuture<List<OffsetChange>> =
+        future { resetOffsets(group, topics, position, partition, dryRun) }
 }

@@ -63,6 +63,8 @@ internal fun number(value: Long): NativeValue = NativeValue.Signed(value)
 
 internal fun number(value: Int): NativeValue = NativeValue.Signed(value.toLong())
 
+internal fun texts(values: List<String>): NativeValue = NativeValue.Items(values.map { text(it) })
+
 internal fun numbers(values: List<Int>): NativeValue = NativeValue.Items(values.map { number(it) })
 
 internal fun positions(values: Map<Int, Position>): NativeValue =

@@ -1,0 +1,262 @@
+//! What the caller of a group's reader and its membership in the connection's task share: how far each partition is, commits
+//! asked for, and changes of assignments not asked for yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use levada_protocol::messages::CommitOffset;
+use tokio::sync::oneshot;
+
+use super::inbound::InboundLane;
+use crate::error::{Error, Result};
+use crate::generated::enums::AssignmentKind;
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// `stream/topic`.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+}
+
+/// How far a partition is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionOffset {
+    /// `stream/topic`.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// Of the next message to be read.
+    pub offset: u64,
+}
+
+/// What changed about the partitions that a group's member reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignmentChange {
+    /// What happened.
+    pub kind: AssignmentKind,
+    /// To which partitions, by topic and number.
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// How far the group is in a partition, as its reader knows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Offset after the last message handed out, where a layer above keeps some of what it took.
+    pub(crate) reached: Option<u64>,
+    /// Offset after the last message processed, and the epoch there.
+    pub(crate) processed: Option<(u64, u32)>,
+    /// The offset committed last, or where reading began.
+    pub(crate) floor: Option<u64>,
+    /// How often the position was moved, and how often when the last commit was made.
+    seeks: u64,
+    settled_seeks: u64,
+}
+
+impl Progress {
+    /// The position was moved: what is committed next may be lower.
+    pub(crate) fn seek(&mut self) {
+        (self.reached, self.processed) = (None, None);
+        self.seeks += 1;
+    }
+
+    fn rewinds(&self) -> bool {
+        self.seeks != self.settled_seeks
+    }
+}
+
+/// What of a commit concerns a lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    lane: usize,
+    life: u64,
+    seeks: u64,
+    pub(crate) commit: CommitOffset,
+}
+
+impl Entry {
+    pub(crate) fn new(index: usize, lane: &InboundLane, offset: u64, epoch: u32) -> Entry {
+        let commit = CommitOffset {
+            topic_id: lane.key.topic_id,
+            partition: lane.key.partition,
+            generation: lane.assigned_in,
+            offset,
+            epoch,
+            rewind: lane.progress.rewinds(),
+            release: false,
+        };
+        Entry { lane: index, life: lane.life, seeks: lane.progress.seeks, commit }
+    }
+
+    /// It is durable.
+    pub(crate) fn settle(&self, lanes: &mut [InboundLane]) {
+        if let Some(lane) = lanes.get_mut(self.lane).filter(|lane| lane.life == self.life && lane.active) {
+            lane.progress.floor = Some(self.commit.offset);
+            lane.progress.settled_seeks = self.seeks;
+        }
+    }
+}
+
+/// Entries for what was handed out, or only for what was processed, where that is not committed yet.
+pub(crate) fn uncommitted(lanes: &[InboundLane], up_to: impl Fn(&InboundLane) -> Option<(u64, u32)>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (index, lane) in lanes.iter().enumerate().filter(|(_, lane)| lane.active) {
+        if let Some((offset, epoch)) = up_to(lane)
+            && (lane.progress.rewinds() || lane.progress.floor != Some(offset))
+        {
+            entries.push(Entry::new(index, lane, offset, epoch));
+        }
+    }
+    entries
+}
+
+/// The last commit of a lane that is revoked; `None` if not even its start is known.
+pub(crate) fn last_commit(index: usize, lane: &InboundLane, auto_commit: bool) -> Option<CommitOffset> {
+    let processed = lane.progress.processed.filter(|_| auto_commit);
+    let (offset, epoch) = match processed {
+        Some(processed) => processed,
+        None => (lane.progress.floor?, lane.epoch.unwrap_or(0)),
+    };
+    Some(CommitOffset { release: true, ..Entry::new(index, lane, offset, epoch).commit })
+}
+
+/// A commit that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct CommitJob {
+    pub(crate) entries: Vec<Entry>,
+    /// Nobody waits for commits made by themselves.
+    pub(crate) reply: Option<oneshot::Sender<Result<()>>>,
+}
+
+impl CommitJob {
+    pub(crate) fn settle(self, outcome: Result<()>) {
+        if let Some(reply) = self.reply {
+            // Whoever gave up does not want to know.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// Whether somebody waited and gave up.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+}
+
+/// Changes that wait; beyond that they are told as one step.
+const MAX_CHANGES: usize = 100;
+
+/// Assignments by partition, with the generation of each.
+type Held = BTreeMap<TopicPartition, u64>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Whether what was processed is committed without being asked, and after how many messages at once.
+    pub(crate) auto_commit: bool,
+    pub(crate) commit_messages: Option<u64>,
+    /// Commits asked for.
+    pub(crate) jobs: VecDeque<CommitJob>,
+    /// Messages processed since the last commit made by itself.
+    pub(crate) processed_messages: u64,
+    /// Something was processed since then.
+    pub(crate) is_behind: bool,
+    /// It is a member now, or needs not be one.
+    pub(crate) joined: bool,
+    /// It cannot be a member.
+    pub(crate) failed: Option<Error>,
+    /// The caller closes and waits for the last commit.
+    pub(crate) leaving: Option<oneshot::Sender<Result<()>>>,
+    changes: VecDeque<(AssignmentKind, Held)>,
+    /// What is held, and what the caller has been told of.
+    held: Held,
+    told: Held,
+    has_news: bool,
+}
+
+impl Share {
+    /// For a reader that only uses the stored offsets.
+    pub(crate) fn without_member() -> Share {
+        Share { joined: true, ..Share::default() }
+    }
+
+    pub(crate) fn of_member(auto_commit: bool, commit_messages: Option<u64>) -> Share {
+        Share { auto_commit, commit_messages, ..Share::default() }
+    }
+
+    /// Notes that messages were processed; tells whether the task should know.
+    pub(crate) fn processed(&mut self, count: u64) -> bool {
+        if !self.auto_commit {
+            return false;
+        }
+        self.processed_messages += count;
+        let is_first = !std::mem::replace(&mut self.is_behind, true);
+        is_first || self.is_due()
+    }
+
+    /// Whether so many messages were processed that a commit is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.commit_messages.is_some_and(|most| most <= self.processed_messages)
+    }
+
+    /// Notes a change of assignments.
+    pub(crate) fn change<'a>(&mut self, kind: AssignmentKind, lanes: impl Iterator<Item = &'a InboundLane>) {
+        let of = |lane: &InboundLane| {
+            (TopicPartition { topic: lane.key.topic.to_string(), partition: lane.key.partition }, lane.assigned_in)
+        };
+        let changed: Held = lanes.map(of).collect();
+        if changed.is_empty() {
+            return;
+        }
+        apply(&mut self.held, kind, &changed);
+        self.has_news = true;
+        self.changes.push_back((kind, changed));
+        if MAX_CHANGES < self.changes.len() {
+            self.coalesce();
+        }
+    }
+
+    /// Replaces all that waits by the step from what was told to what is held.
+    fn coalesce(&mut self) {
+        let missing = |from: &Held, to: &Held| -> Held {
+            let missing = from.iter().filter(|(name, generation)| to.get(*name) != Some(*generation));
+            missing.map(|(name, generation)| (name.clone(), *generation)).collect()
+        };
+        let gone = (AssignmentKind::Lost, missing(&self.told, &self.held));
+        let new = (AssignmentKind::Assigned, missing(&self.held, &self.told));
+        self.changes = [gone, new].into_iter().filter(|(_, changed)| !changed.is_empty()).collect();
+    }
+
+    pub(crate) fn next_change(&mut self) -> Option<AssignmentChange> {
+        let (kind, changed) = self.changes.pop_front()?;
+        apply(&mut self.told, kind, &changed);
+        Some(AssignmentChange { kind, partitions: changed.into_keys().collect() })
+    }
+
+    pub(crate) fn assignments(&self) -> Vec<TopicPartition> {
+        self.held.keys().cloned().collect()
+    }
+
+    /// Whether somebody who waits for a change should look.
+    pub(crate) fn has_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
+    /// Nobody is answered from now on.
+    pub(crate) fn close(&mut self) {
+        self.jobs.clear();
+        self.leaving = None;
+    }
+}
+
+fn apply(held: &mut Held, kind: AssignmentKind, changed: &Held) {
+    match kind {
+        AssignmentKind::Assigned => held.extend(changed.iter().map(|(name, generation)| (name.clone(), *generation))),
+        AssignmentKind::Revoked | AssignmentKind::Lost => held.retain(|name, _| !changed.contains_key(name)),
+    }
+}
+
+/// The topic of an assignment, `stream/topic`.
+pub(crate) fn topic_name(stream: &str, topic: &str) -> Arc<str> {
+    Arc::from(format!("{stream}/{topic}"))
+}
