@@ -445,6 +445,11 @@
 #define LEVADA_EVENT_READY 3
 
 /*
+ In place of the number of a partition: all of them.
+ */
+#define LEVADA_ALL_PARTITIONS -1
+
+/*
  A good number of messages to receive at a time.
  */
 #define LEVADA_MAX_MESSAGES_DEFAULT 1000
@@ -466,7 +471,7 @@ typedef struct levada_batch_t levada_batch_t;
 typedef struct levada_client_t levada_client_t;
 
 /*
- A consumer of one topic. One receive at a time: a second one is LEVADA_E_CONCURRENT_CALL.
+ A consumer. One receive at a time: a second one is LEVADA_E_CONCURRENT_CALL.
  */
 typedef struct levada_consumer_t levada_consumer_t;
 
@@ -620,6 +625,10 @@ typedef struct levada_message_view_t {
    The sender's own identity, 16 bytes; NULL: none.
    */
   const uint8_t *id;
+  /*
+   Its topic, `stream/topic`, without a NUL at the end.
+   */
+  struct levada_slice_t topic;
 } levada_message_view_t;
 
 /*
@@ -727,6 +736,28 @@ typedef struct levada_message_t {
    */
   uint32_t reserved;
 } levada_message_t;
+
+/*
+ How far a partition is done. Begin with LEVADA_PARTITION_OFFSET_INIT.
+ */
+typedef struct levada_partition_offset_t {
+  /*
+   sizeof(levada_partition_offset_t).
+   */
+  uint32_t struct_size;
+  /*
+   Its number.
+   */
+  uint32_t partition;
+  /*
+   `stream/topic`.
+   */
+  const char *topic;
+  /*
+   Of the next message to be read.
+   */
+  uint64_t offset;
+} levada_partition_offset_t;
 
 /*
  Gets a line of the library's log: `level` is `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`, `target` the module it comes from,
@@ -930,6 +961,15 @@ int32_t levada_options_set_partitions(struct levada_options_t *options,
                                       const uint32_t *partitions,
                                       size_t count,
                                       struct levada_error_t **err);
+
+/*
+ Sets a list of texts.
+ */
+int32_t levada_options_set_texts(struct levada_options_t *options,
+                                 const char *name,
+                                 const char *const *values,
+                                 size_t count,
+                                 struct levada_error_t **err);
 
 /*
  Sets a position of a kind that has a number: `offset`, `timestamp` (in microseconds since the Unix epoch) or `last`.
@@ -1342,6 +1382,53 @@ int32_t levada_position_resolve(const struct levada_client_t *client,
                                 struct levada_error_t **err);
 
 /*
+ All consumer groups, by name: a list of GroupInfo.
+ */
+int32_t levada_group_list(const struct levada_client_t *client,
+                          struct levada_value_t **value,
+                          struct levada_error_t **err);
+
+/*
+ A consumer group, its members, and its partitions with their lag: a record GroupDescription.
+ */
+int32_t levada_group_describe(const struct levada_client_t *client,
+                              const char *group,
+                              struct levada_value_t **value,
+                              struct levada_error_t **err);
+
+/*
+ Deletes a group without members, and what it has stored.
+ */
+int32_t levada_group_delete(const struct levada_client_t *client,
+                            const char *group,
+                            struct levada_value_t **value,
+                            struct levada_error_t **err);
+
+/*
+ The offsets a group has stored, of topics and patterns such as `shop/*`, or of all (none given): a list of StoredOffset.
+ */
+int32_t levada_group_offsets(const struct levada_client_t *client,
+                             const char *group,
+                             const char *const *topics,
+                             size_t topic_count,
+                             struct levada_value_t **value,
+                             struct levada_error_t **err);
+
+/*
+ Sets the stored offsets of a group without members to a position, of one partition or of all (LEVADA_ALL_PARTITIONS); with
+ `dry_run` it only tells what would change: a list of OffsetChange.
+ */
+int32_t levada_group_reset_offsets(const struct levada_client_t *client,
+                                   const char *group,
+                                   const char *const *topics,
+                                   size_t topic_count,
+                                   int64_t partition,
+                                   const char *position,
+                                   bool dry_run,
+                                   struct levada_value_t **value,
+                                   struct levada_error_t **err);
+
+/*
  Creates a user: a record UserInfo.
  */
 int32_t levada_user_create(const struct levada_client_t *client,
@@ -1646,7 +1733,7 @@ int32_t levada_consumer_open_submit(const struct levada_client_t *client,
                                     struct levada_error_t **err);
 
 /*
- The topic it reads. Lives as long as the consumer; NULL for NULL.
+ The topic it reads; of a member of a group, the topics and patterns. Lives as long as the consumer; NULL for NULL.
  */
 const char *levada_consumer_topic(const struct levada_consumer_t *consumer);
 
@@ -1713,9 +1800,11 @@ int32_t levada_consumer_take_message(const struct levada_consumer_t *consumer,
 
 /*
  Moves to another position in one partition, as text: `earliest`, `latest`, `offset(5)`, `timestamp(1700000000000000)`,
- `last(3)`. What was handed out is not taken back.
+ `last(3)`. What was handed out is not taken back. Here and below `topic` is needed only where the consumer reads that
+ partition of several topics, and else may be NULL.
  */
 int32_t levada_consumer_seek(const struct levada_consumer_t *consumer,
+                             const char *topic,
                              uint32_t partition,
                              const char *position,
                              struct levada_error_t **err);
@@ -1724,6 +1813,7 @@ int32_t levada_consumer_seek(const struct levada_consumer_t *consumer,
  Moves to an offset in one partition.
  */
 int32_t levada_consumer_seek_offset(const struct levada_consumer_t *consumer,
+                                    const char *topic,
                                     uint32_t partition,
                                     uint64_t offset,
                                     struct levada_error_t **err);
@@ -1732,6 +1822,7 @@ int32_t levada_consumer_seek_offset(const struct levada_consumer_t *consumer,
  Offset of the next message to be handed out, if `known` says that the server has told what the start came to.
  */
 int32_t levada_consumer_position(const struct levada_consumer_t *consumer,
+                                 const char *topic,
                                  uint32_t partition,
                                  uint64_t *offset,
                                  bool *known,
@@ -1741,6 +1832,7 @@ int32_t levada_consumer_position(const struct levada_consumer_t *consumer,
  Stops handing out messages of a partition.
  */
 int32_t levada_consumer_pause(const struct levada_consumer_t *consumer,
+                              const char *topic,
                               uint32_t partition,
                               struct levada_error_t **err);
 
@@ -1748,6 +1840,7 @@ int32_t levada_consumer_pause(const struct levada_consumer_t *consumer,
  Goes on with a paused partition.
  */
 int32_t levada_consumer_resume(const struct levada_consumer_t *consumer,
+                               const char *topic,
                                uint32_t partition,
                                struct levada_error_t **err);
 
@@ -1773,6 +1866,117 @@ int32_t levada_consumer_close_submit(const struct levada_consumer_t *consumer,
  Frees a consumer. Never waits. Batches it gave live on.
  */
 void levada_consumer_free(struct levada_consumer_t *consumer);
+
+/*
+ A consumer that is a member of a group and reads its share of `topics`: `stream/topic`, with `*` for any run of characters
+ but `/`; with the options of GroupConsumerOptions (NULL: the defaults, from the latest message on where nothing is stored).
+ */
+int32_t levada_group_open(const struct levada_client_t *client,
+                          const char *group,
+                          const char *const *topics,
+                          size_t topic_count,
+                          const struct levada_options_t *options,
+                          struct levada_consumer_t **consumer,
+                          struct levada_error_t **err);
+
+/*
+ The same without waiting: levada_event_take_consumer.
+ */
+int32_t levada_group_open_submit(const struct levada_client_t *client,
+                                 const char *group,
+                                 const char *const *topics,
+                                 size_t topic_count,
+                                 const struct levada_options_t *options,
+                                 const struct levada_queue_t *queue,
+                                 uint64_t token,
+                                 struct levada_operation_t **operation,
+                                 struct levada_error_t **err);
+
+/*
+ Stores how far the group is: everything handed out so far counts as done. Returns when it is durable. Partitions that went
+ to another member meanwhile are left out.
+ */
+int32_t levada_consumer_commit(const struct levada_consumer_t *consumer,
+                               int64_t timeout_ms,
+                               struct levada_error_t **err);
+
+/*
+ The same without waiting.
+ */
+int32_t levada_consumer_commit_submit(const struct levada_consumer_t *consumer,
+                                      const struct levada_queue_t *queue,
+                                      uint64_t token,
+                                      struct levada_operation_t **operation,
+                                      struct levada_error_t **err);
+
+/*
+ Stores offsets of the caller's choice, all or none: LEVADA_E_NOT_ASSIGNED if one is another member's. They may go back only
+ after a seek.
+ */
+int32_t levada_consumer_commit_offsets(const struct levada_consumer_t *consumer,
+                                       const struct levada_partition_offset_t *offsets,
+                                       size_t count,
+                                       int64_t timeout_ms,
+                                       struct levada_error_t **err);
+
+/*
+ The same without waiting.
+ */
+int32_t levada_consumer_commit_offsets_submit(const struct levada_consumer_t *consumer,
+                                              const struct levada_partition_offset_t *offsets,
+                                              size_t count,
+                                              const struct levada_queue_t *queue,
+                                              uint64_t token,
+                                              struct levada_operation_t **operation,
+                                              struct levada_error_t **err);
+
+/*
+ The offset the group has stored for a partition, asked of the server, if `known` says that there is one.
+ */
+int32_t levada_consumer_committed(const struct levada_consumer_t *consumer,
+                                  const char *topic,
+                                  uint32_t partition,
+                                  int64_t timeout_ms,
+                                  uint64_t *offset,
+                                  bool *known,
+                                  struct levada_error_t **err);
+
+/*
+ The same without waiting: levada_event_take_value gives a number, or a value of none.
+ */
+int32_t levada_consumer_committed_submit(const struct levada_consumer_t *consumer,
+                                         const char *topic,
+                                         uint32_t partition,
+                                         const struct levada_queue_t *queue,
+                                         uint64_t token,
+                                         struct levada_operation_t **operation,
+                                         struct levada_error_t **err);
+
+/*
+ The partitions it reads now, by topic and number: a list of TopicPartition.
+ */
+int32_t levada_consumer_assignments(const struct levada_consumer_t *consumer,
+                                    struct levada_value_t **value,
+                                    struct levada_error_t **err);
+
+/*
+ Waits, by default for ever, for the next change of what it reads, beginning with what it was assigned first: a record
+ AssignmentChange, or a value of none when the time has passed. Given up, it loses nothing.
+ */
+int32_t levada_consumer_next_change(const struct levada_consumer_t *consumer,
+                                    int64_t timeout_ms,
+                                    struct levada_value_t **value,
+                                    struct levada_error_t **err);
+
+/*
+ The same without waiting: levada_event_take_value.
+ */
+int32_t levada_consumer_next_change_submit(const struct levada_consumer_t *consumer,
+                                           int64_t timeout_ms,
+                                           const struct levada_queue_t *queue,
+                                           uint64_t token,
+                                           struct levada_operation_t **operation,
+                                           struct levada_error_t **err);
 
 /*
  The number of the binary interface this library has: compare with LEVADA_ABI_VERSION of the header.
@@ -1830,5 +2034,6 @@ template <class Type> inline Type levada_init_() {
 #define LEVADA_MESSAGE_INIT LEVADA_INIT_(levada_message_t)
 #define LEVADA_MESSAGE_VIEW_INIT LEVADA_INIT_(levada_message_view_t)
 #define LEVADA_HEADER_INIT LEVADA_INIT_(levada_header_t)
+#define LEVADA_PARTITION_OFFSET_INIT LEVADA_INIT_(levada_partition_offset_t)
 #define LEVADA_RECEIPT_INIT LEVADA_INIT_(levada_receipt_t)
 #endif

@@ -92,6 +92,8 @@ class ClosedError : public Error { using Error::Error; };
 class ForkedError : public Error { using Error::Error; };
 class InternalError : public Error { using Error::Error; };
 
+using OptionalText = std::optional<std::string>;
+
 namespace detail {
 
 template <auto Free>
@@ -125,6 +127,14 @@ using Owned = std::unique_ptr<Type, Freed<Free>>;
     case LEVADA_CLASS_INTERNAL: throw InternalError(error);
     default: throw Error(error);
   }
+}
+
+inline const char *text(const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; }
+
+inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
+  std::vector<const char *> pointers;
+  for (const std::string &text : texts) pointers.push_back(text.c_str());
+  return pointers;
 }
 
 // Makes a call of levada.h whose last argument is where its error goes, and throws that.
@@ -172,7 +182,8 @@ class Timeout {
 // Options, or arguments of a call, by their names in docs/reference/api.md: Options{{"from", "earliest"}, {"until_end", true}}.
 class Options {
  public:
-  using Setting = std::variant<bool, std::int64_t, std::uint64_t, double, std::string, std::vector<std::uint32_t>>;
+  using Setting = std::variant<bool, std::int64_t, std::uint64_t, double, std::string, std::vector<std::uint32_t>,
+                               std::vector<std::string>>;
 
   // A name and its value.
   struct Named {
@@ -187,6 +198,7 @@ class Options {
     Named(const char *name, const char *value) : name(name), value(std::string(value)) {}
     Named(const char *name, std::string value) : name(name), value(std::move(value)) {}
     Named(const char *name, std::vector<std::uint32_t> value) : name(name), value(std::move(value)) {}
+    Named(const char *name, std::vector<std::string> value) : name(name), value(std::move(value)) {}
     template <class Number, class Period>
     Named(const char *name, std::chrono::duration<Number, Period> value)
         : name(name), value(std::chrono::duration<double, std::milli>(value).count()) {}
@@ -217,6 +229,10 @@ class Options {
         }
         std::int32_t operator()(const std::vector<std::uint32_t> &value) {
           return levada_options_set_partitions(options, name, value.data(), value.size(), err);
+        }
+        std::int32_t operator()(const std::vector<std::string> &value) {
+          const auto texts = detail::pointers(value);
+          return levada_options_set_texts(options, name, texts.data(), texts.size(), err);
         }
       };
       return std::visit(Visitor{options_.get(), setting.name, err}, setting.value);
@@ -405,6 +421,7 @@ class MessageView {
   MessageView(const levada_batch_t *batch, std::size_t index) : batch_(batch), index_(index), view_(LEVADA_MESSAGE_VIEW_INIT) {
     detail::check([&](auto err) { return levada_batch_get(batch_, index_, &view_, err); });
   }
+  std::string_view topic() const noexcept { return detail::view(view_.topic); }
   std::uint32_t partition() const noexcept { return view_.partition; }
   std::uint64_t offset() const noexcept { return view_.offset; }
   // Since the Unix epoch.
@@ -707,7 +724,14 @@ class Producer {
 
 // ---------------------------------------------------------------- consumers
 
-// A consumer of one topic. One receive at a time.
+// How far a partition is done: the offset of the next message to be read.
+struct PartitionOffset {
+  std::string topic;
+  std::uint32_t partition = 0;
+  std::uint64_t offset = 0;
+};
+
+// A consumer. One receive at a time.
 class Consumer {
  public:
   explicit Consumer(levada_consumer_t *consumer) noexcept : consumer_(consumer) {}
@@ -750,25 +774,73 @@ class Consumer {
     detail::check([&](auto err) { return levada_consumer_take(consumer_.get(), max_messages, max_bytes, &batch, err); });
     return Batch(batch);
   }
-  // To another position: earliest, latest, offset(5), timestamp(...), last(3).
-  void seek(std::uint32_t partition, const std::string &position) const {
-    detail::check([&](auto err) { return levada_consumer_seek(consumer_.get(), partition, position.c_str(), err); });
+  // To another position: earliest, latest, offset(5), timestamp(...), last(3). Here and below `topic` is needed only where the
+  // consumer reads that partition of several topics.
+  void seek(std::uint32_t partition, const std::string &position, const OptionalText &topic = std::nullopt) const {
+    detail::check([&](auto err) {
+      return levada_consumer_seek(consumer_.get(), detail::text(topic), partition, position.c_str(), err);
+    });
   }
-  void seek(std::uint32_t partition, std::uint64_t offset) const {
-    detail::check([&](auto err) { return levada_consumer_seek_offset(consumer_.get(), partition, offset, err); });
+  void seek(std::uint32_t partition, std::uint64_t offset, const OptionalText &topic = std::nullopt) const {
+    detail::check([&](auto err) {
+      return levada_consumer_seek_offset(consumer_.get(), detail::text(topic), partition, offset, err);
+    });
   }
   // Offset of the next message to be handed out; nothing until the server has told what the start came to.
-  std::optional<std::uint64_t> position(std::uint32_t partition) const {
+  std::optional<std::uint64_t> position(std::uint32_t partition, const OptionalText &topic = std::nullopt) const {
     std::uint64_t offset = 0;
     bool known = false;
-    detail::check([&](auto err) { return levada_consumer_position(consumer_.get(), partition, &offset, &known, err); });
+    detail::check([&](auto err) {
+      return levada_consumer_position(consumer_.get(), detail::text(topic), partition, &offset, &known, err);
+    });
     return known ? std::optional<std::uint64_t>(offset) : std::nullopt;
   }
-  void pause(std::uint32_t partition) const {
-    detail::check([&](auto err) { return levada_consumer_pause(consumer_.get(), partition, err); });
+  void pause(std::uint32_t partition, const OptionalText &topic = std::nullopt) const {
+    detail::check(
+        [&](auto err) { return levada_consumer_pause(consumer_.get(), detail::text(topic), partition, err); });
   }
-  void resume(std::uint32_t partition) const {
-    detail::check([&](auto err) { return levada_consumer_resume(consumer_.get(), partition, err); });
+  void resume(std::uint32_t partition, const OptionalText &topic = std::nullopt) const {
+    detail::check(
+        [&](auto err) { return levada_consumer_resume(consumer_.get(), detail::text(topic), partition, err); });
+  }
+
+  // Stores how far the group is: everything handed out so far counts as done. Returns when it is durable.
+  void commit(Timeout timeout = {}) const {
+    detail::check([&](auto err) { return levada_consumer_commit(consumer_.get(), timeout.ms(), err); });
+  }
+  // Stores offsets of the caller's choice, all or none. They may go back only after a seek.
+  void commit_offsets(const std::vector<PartitionOffset> &offsets, Timeout timeout = {}) const {
+    std::vector<levada_partition_offset_t> raw;
+    for (const PartitionOffset &offset : offsets) {
+      raw.push_back(LEVADA_PARTITION_OFFSET_INIT);
+      raw.back().topic = offset.topic.c_str();
+      raw.back().partition = offset.partition;
+      raw.back().offset = offset.offset;
+    }
+    detail::check([&](auto err) {
+      return levada_consumer_commit_offsets(consumer_.get(), raw.data(), raw.size(), timeout.ms(), err);
+    });
+  }
+  // The offset the group has stored for a partition, asked of the server.
+  std::optional<std::uint64_t> committed(const std::string &topic, std::uint32_t partition, Timeout timeout = {}) const {
+    std::uint64_t offset = 0;
+    bool known = false;
+    detail::check([&](auto err) {
+      return levada_consumer_committed(consumer_.get(), topic.c_str(), partition, timeout.ms(), &offset, &known, err);
+    });
+    return known ? std::optional<std::uint64_t>(offset) : std::nullopt;
+  }
+  // The partitions it reads now: a list of TopicPartition.
+  Value assignments() const {
+    levada_value_t *value = nullptr;
+    detail::check([&](auto err) { return levada_consumer_assignments(consumer_.get(), &value, err); });
+    return Value(value);
+  }
+  // The next change of what it reads, an AssignmentChange; a value of none when the time has passed.
+  Value next_change(Timeout timeout = {}) const {
+    levada_value_t *value = nullptr;
+    detail::check([&](auto err) { return levada_consumer_next_change(consumer_.get(), timeout.ms(), &value, err); });
+    return Value(value);
   }
   void close(Timeout timeout = {}) const {
     detail::check([&](auto err) { return levada_consumer_close(consumer_.get(), timeout.ms(), err); });
@@ -829,6 +901,15 @@ class Client {
         [&](auto err) { return levada_consumer_open(client_.get(), topic.c_str(), options.get(), &consumer, err); });
     return Consumer(consumer);
   }
+  // A consumer that is a member of a group and reads its share of `topics`, with * for any run of characters but /.
+  Consumer group_consumer(const std::string &group, const std::vector<std::string> &topics, const Options &options = {}) const {
+    levada_consumer_t *consumer = nullptr;
+    const auto texts = detail::pointers(topics);
+    detail::check([&](auto err) {
+      return levada_group_open(client_.get(), group.c_str(), texts.data(), texts.size(), options.get(), &consumer, err);
+    });
+    return Consumer(consumer);
+  }
 
   // A control call by its name in docs/reference/api.md.
   Value call(const char *name, const Options &arguments = {}, Timeout timeout = {}) const {
@@ -875,6 +956,31 @@ class Client {
       return levada_position_resolve(client_.get(), partition.c_str(), position.c_str(), out, err);
     });
   }
+  Value list_groups() const {
+    return value([&](auto out, auto err) { return levada_group_list(client_.get(), out, err); });
+  }
+  Value describe_group(const std::string &group) const {
+    return value([&](auto out, auto err) { return levada_group_describe(client_.get(), group.c_str(), out, err); });
+  }
+  void delete_group(const std::string &group) const {
+    value([&](auto out, auto err) { return levada_group_delete(client_.get(), group.c_str(), out, err); });
+  }
+  // Of topics and patterns, or of all.
+  Value group_offsets(const std::string &group, const std::vector<std::string> &topics = {}) const {
+    const auto texts = detail::pointers(topics);
+    return value([&](auto out, auto err) {
+      return levada_group_offsets(client_.get(), group.c_str(), texts.data(), texts.size(), out, err);
+    });
+  }
+  Value reset_offsets(const std::string &group, const std::vector<std::string> &topics, const std::string &position,
+                      std::optional<std::uint32_t> partition = std::nullopt, bool dry_run = false) const {
+    const auto texts = detail::pointers(topics);
+    const std::int64_t which = partition ? static_cast<std::int64_t>(*partition) : LEVADA_ALL_PARTITIONS;
+    return value([&](auto out, auto err) {
+      return levada_group_reset_offsets(client_.get(), group.c_str(), texts.data(), texts.size(), which, position.c_str(),
+                                        dry_run, out, err);
+    });
+  }
   Value create_user(const std::string &user, const std::string &password, const std::string &role) const {
     return value([&](auto out, auto err) {
       return levada_user_create(client_.get(), user.c_str(), password.c_str(), role.c_str(), out, err);
@@ -918,7 +1024,7 @@ class Client {
     detail::check([&](levada_error_t **err) { return call(&value, err); });
     return Value(value);
   }
-  static const char *text(const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; }
+  static const char *text(const OptionalText &text) { return detail::text(text); }
 
   detail::Owned<levada_client_t, levada_client_free> client_;
 };

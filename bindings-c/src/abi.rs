@@ -146,6 +146,19 @@ pub(crate) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Op
     text.to_str().map(Some).map_err(|_| usage(name, format!("{name} is not UTF-8")))
 }
 
+/// Texts of the caller.
+pub(crate) fn texts(pointers: *const *const c_char, count: usize, name: &str) -> Result<Vec<String>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if pointers.is_null() || isize::try_from(count.saturating_mul(size_of::<*const c_char>())).is_err() {
+        return Err(usage(name, format!("{name} is not a list of {count} texts")));
+    }
+    // SAFETY: the caller owes `count` readable pointers, aligned as C aligns them, that stay as they are during the call.
+    let pointers = unsafe { std::slice::from_raw_parts(pointers, count) };
+    pointers.iter().map(|pointer| Ok(text(*pointer, name)?.to_owned())).collect()
+}
+
 /// Text for C: what follows a NUL is cut.
 pub(crate) fn c_text(text: &str) -> CString {
     let end = text.bytes().position(|byte| byte == 0).unwrap_or(text.len());

@@ -4,12 +4,15 @@ use std::ffi::c_char;
 
 use levada_core::{Named, Result, Value as CoreValue};
 
-use crate::abi::{enter, optional_text, out_optional, text};
+use crate::abi::{enter, optional_text, out_optional, text, texts};
 use crate::client::{Client, call};
 use crate::error::Error;
 use crate::handle::make;
 use crate::options::{Options, named};
 use crate::value::Value;
+
+/// In place of the number of a partition: all of them.
+pub const LEVADA_ALL_PARTITIONS: i64 = -1;
 
 fn admin(
     client: *const Client,
@@ -30,6 +33,10 @@ fn admin(
 
 fn given(value: *const c_char, name: &str) -> Result<CoreValue> {
     Ok(CoreValue::Text(text(value, name)?.to_owned()))
+}
+
+fn given_list(values: *const *const c_char, count: usize, name: &str) -> Result<CoreValue> {
+    Ok(CoreValue::List(texts(values, count, name)?.into_iter().map(CoreValue::Text).collect()))
 }
 
 fn given_optional(value: *const c_char, name: &str) -> Result<CoreValue> {
@@ -168,6 +175,78 @@ pub unsafe extern "C" fn levada_position_resolve(
         Ok(vec![
             ("partition".into(), given(partition, "partition")?),
             ("position".into(), given(position, "position")?),
+        ])
+    })
+}
+
+/// All consumer groups, by name: a list of GroupInfo.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_group_list(client: *const Client, value: *mut *mut Value, err: *mut *mut Error) -> i32 {
+    admin(client, "list_groups", value, err, || Ok(Named::new()))
+}
+
+/// A consumer group, its members, and its partitions with their lag: a record GroupDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_group_describe(
+    client: *const Client,
+    group: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "describe_group", value, err, || Ok(vec![("group".into(), given(group, "group")?)]))
+}
+
+/// Deletes a group without members, and what it has stored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_group_delete(
+    client: *const Client,
+    group: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_group", value, err, || Ok(vec![("group".into(), given(group, "group")?)]))
+}
+
+/// The offsets a group has stored, of topics and patterns such as `shop/*`, or of all (none given): a list of StoredOffset.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_group_offsets(
+    client: *const Client,
+    group: *const c_char,
+    topics: *const *const c_char,
+    topic_count: usize,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "group_offsets", value, err, || {
+        Ok(vec![
+            ("group".into(), given(group, "group")?),
+            ("topics".into(), given_list(topics, topic_count, "topics")?),
+        ])
+    })
+}
+
+/// Sets the stored offsets of a group without members to a position, of one partition or of all (LEVADA_ALL_PARTITIONS); with
+/// `dry_run` it only tells what would change: a list of OffsetChange.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_group_reset_offsets(
+    client: *const Client,
+    group: *const c_char,
+    topics: *const *const c_char,
+    topic_count: usize,
+    partition: i64,
+    position: *const c_char,
+    dry_run: bool,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "reset_offsets", value, err, || {
+        let partition = if partition == LEVADA_ALL_PARTITIONS { CoreValue::Null } else { CoreValue::I64(partition) };
+        Ok(vec![
+            ("group".into(), given(group, "group")?),
+            ("topics".into(), given_list(topics, topic_count, "topics")?),
+            ("position".into(), given(position, "position")?),
+            ("partition".into(), partition),
+            ("dry_run".into(), CoreValue::Bool(dry_run)),
         ])
     })
 }

@@ -105,12 +105,14 @@ pub struct MessageView {
     pub key: Slice,
     /// The sender's own identity, 16 bytes; NULL: none.
     pub id: *const u8,
+    /// Its topic, `stream/topic`, without a NUL at the end.
+    pub topic: Slice,
 }
 
 // SAFETY: begins with its size; numbers and raw pointers only.
 unsafe impl Sized32 for MessageView {
     const NAME: &'static str = "levada_message_view_t";
-    const FIRST_SIZE: usize = 72;
+    const FIRST_SIZE: usize = 88;
 }
 
 /// How many messages there are.
@@ -153,6 +155,7 @@ pub unsafe extern "C" fn levada_batch_get(
             payload: Slice::of(found.payload),
             key: Slice::of(found.key),
             id: id.map_or(std::ptr::null(), <[u8]>::as_ptr),
+            topic: Slice::of(Some(part.batch.topic().as_bytes())),
         };
         write(message, &view)
     })

@@ -8,7 +8,7 @@ use levada_core::{Error as CoreError, ErrorCode, Result, Value as CoreValue};
 use levada_ffi as ffi;
 use levada_ffi::{Output, TakenMessage, To};
 
-use crate::abi::{ask, c_text, close_timeout, enter, out, put, put_optional, text, timeout};
+use crate::abi::{ask, c_text, close_timeout, enter, optional_text, out, put, put_optional, text, timeout};
 use crate::batch::Batch;
 use crate::client::Client;
 use crate::error::Error;
@@ -25,7 +25,7 @@ pub const LEVADA_MAX_BYTES_DEFAULT: usize = 4_194_304;
 /// How long a receive of many waits by default.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A consumer of one topic. One receive at a time: a second one is LEVADA_E_CONCURRENT_CALL.
+/// A consumer. One receive at a time: a second one is LEVADA_E_CONCURRENT_CALL.
 #[derive(Debug)]
 pub struct Consumer {
     _opaque: [u8; 0],
@@ -33,7 +33,7 @@ pub struct Consumer {
 
 #[derive(Debug)]
 pub(crate) struct Content {
-    ffi: ffi::Consumer,
+    pub(crate) ffi: ffi::Consumer,
     topic: CString,
 }
 
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn levada_consumer_open_submit(
     submit(queue, token, operation, err, |to| Ok(get(client)?.consumer(text(topic, "topic")?, named(options)?, to)))
 }
 
-/// The topic it reads. Lives as long as the consumer; NULL for NULL.
+/// The topic it reads; of a member of a group, the topics and patterns. Lives as long as the consumer; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_topic(consumer: *const Consumer) -> *const c_char {
     ask(null(), || Ok(get(consumer)?.topic.as_ptr()))
@@ -213,17 +213,19 @@ pub unsafe extern "C" fn levada_consumer_take_message(
 }
 
 /// Moves to another position in one partition, as text: `earliest`, `latest`, `offset(5)`, `timestamp(1700000000000000)`,
-/// `last(3)`. What was handed out is not taken back.
+/// `last(3)`. What was handed out is not taken back. Here and below `topic` is needed only where the consumer reads that
+/// partition of several topics, and else may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_seek(
     consumer: *const Consumer,
+    topic: *const c_char,
     partition: u32,
     position: *const c_char,
     err: *mut *mut Error,
 ) -> i32 {
     enter(err, || {
         let position = CoreValue::Text(text(position, "position")?.to_owned());
-        get(consumer)?.ffi.seek(None, partition, position)
+        get(consumer)?.ffi.seek(optional_text(topic, "topic")?, partition, position)
     })
 }
 
@@ -231,24 +233,29 @@ pub unsafe extern "C" fn levada_consumer_seek(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_seek_offset(
     consumer: *const Consumer,
+    topic: *const c_char,
     partition: u32,
     offset: u64,
     err: *mut *mut Error,
 ) -> i32 {
-    enter(err, || get(consumer)?.ffi.seek(None, partition, CoreValue::Text(format!("offset({offset})"))))
+    enter(err, || {
+        let position = CoreValue::Text(format!("offset({offset})"));
+        get(consumer)?.ffi.seek(optional_text(topic, "topic")?, partition, position)
+    })
 }
 
 /// Offset of the next message to be handed out, if `known` says that the server has told what the start came to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_position(
     consumer: *const Consumer,
+    topic: *const c_char,
     partition: u32,
     offset: *mut u64,
     known: *mut bool,
     err: *mut *mut Error,
 ) -> i32 {
     enter(err, || {
-        let position = get(consumer)?.ffi.position(None, partition)?;
+        let position = get(consumer)?.ffi.position(optional_text(topic, "topic")?, partition)?;
         put(offset, position.unwrap_or_default(), "offset")?;
         put_optional(known, position.is_some());
         Ok(())
@@ -257,18 +264,24 @@ pub unsafe extern "C" fn levada_consumer_position(
 
 /// Stops handing out messages of a partition.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn levada_consumer_pause(consumer: *const Consumer, partition: u32, err: *mut *mut Error) -> i32 {
-    enter(err, || get(consumer)?.ffi.pause(None, partition))
+pub unsafe extern "C" fn levada_consumer_pause(
+    consumer: *const Consumer,
+    topic: *const c_char,
+    partition: u32,
+    err: *mut *mut Error,
+) -> i32 {
+    enter(err, || get(consumer)?.ffi.pause(optional_text(topic, "topic")?, partition))
 }
 
 /// Goes on with a paused partition.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_resume(
     consumer: *const Consumer,
+    topic: *const c_char,
     partition: u32,
     err: *mut *mut Error,
 ) -> i32 {
-    enter(err, || get(consumer)?.ffi.resume(None, partition))
+    enter(err, || get(consumer)?.ffi.resume(optional_text(topic, "topic")?, partition))
 }
 
 /// Ends the subscriptions, by default within 5 s; a receive under way fails with LEVADA_E_CLOSED. Closing again does nothing,

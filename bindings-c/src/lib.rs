@@ -15,6 +15,7 @@ pub mod batch;
 pub mod client;
 pub mod consumer;
 pub mod error;
+pub mod group;
 mod handle;
 pub mod message;
 pub mod operation;

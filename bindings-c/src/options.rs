@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use levada_core::{Named, Result, Value};
 
-use crate::abi::{ask, bytes, enter, numbers, optional_text, text};
+use crate::abi::{ask, bytes, enter, numbers, optional_text, text, texts};
 use crate::error::Error;
 use crate::handle::{Opaque, get, get_optional, make, release, usage};
 
@@ -143,6 +143,18 @@ pub unsafe extern "C" fn levada_options_set_partitions(
         let partitions = numbers(partitions, count, name)?;
         Ok(Value::List(partitions.iter().map(|partition| Value::U64(u64::from(*partition))).collect()))
     })
+}
+
+/// Sets a list of texts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_options_set_texts(
+    options: *mut Options,
+    name: *const c_char,
+    values: *const *const c_char,
+    count: usize,
+    err: *mut *mut Error,
+) -> i32 {
+    set(options, name, err, |name| Ok(Value::List(texts(values, count, name)?.into_iter().map(Value::Text).collect())))
 }
 
 /// Sets a position of a kind that has a number: `offset`, `timestamp` (in microseconds since the Unix epoch) or `last`.

@@ -106,14 +106,14 @@ static void all_of_a_message_arrives(levada_client_t *client) {
 
   uint64_t offset = 0;
   bool known = false;
-  MUST(levada_consumer_position(consumer, 1, &offset, &known, &err));
+  MUST(levada_consumer_position(consumer, NULL, 1, &offset, &known, &err));
   HOLDS(known && offset == 2);
-  MUST(levada_consumer_seek_offset(consumer, 1, 1, &err));
+  MUST(levada_consumer_seek_offset(consumer, NULL, 1, 1, &err));
   MUST(levada_consumer_receive_batch(consumer, 10, 1000000, 10000, &batch, &err));
   HOLDS(levada_batch_count(batch) == 1);
   levada_batch_free(batch);
-  FAILS(LEVADA_E_CLIENT_USAGE, levada_consumer_seek(consumer, 1, "nowhere", &err));
-  FAILS(LEVADA_E_PARTITION_NOT_FOUND, levada_consumer_pause(consumer, 0, &err));
+  FAILS(LEVADA_E_CLIENT_USAGE, levada_consumer_seek(consumer, NULL, 1, "nowhere", &err));
+  FAILS(LEVADA_E_PARTITION_NOT_FOUND, levada_consumer_pause(consumer, NULL, 0, &err));
   levada_consumer_free(consumer);
   levada_producer_free(producer);
 }

@@ -73,14 +73,14 @@ int main(void) {
     if (i % 3 != 0) usleep((unsigned)(i % 7) * 300);
     MUST(levada_consumer_disarm(consumer, &err));
     if (i % 5 == 0) levada_consumer_receive(consumer, 0, &batch, NULL), levada_batch_free(batch), batch = NULL;
-    if (i % 5 == 0) MUST(levada_consumer_seek(consumer, 0, "last(1)", &err));
+    if (i % 5 == 0) MUST(levada_consumer_seek(consumer, NULL, 0, "last(1)", &err));
   }
   MUST(levada_producer_flush(producer, LEVADA_TIMEOUT_DEFAULT, &err));
   levada_value_t *end = NULL;
   MUST(levada_position_resolve(client, "cancel/t:0", "latest", &end, &err));
   uint64_t offset = levada_value_u64(levada_value_get(end, "offset"));
   levada_value_free(end);
-  MUST(levada_consumer_seek_offset(consumer, 0, offset - 200, &err));
+  MUST(levada_consumer_seek_offset(consumer, NULL, 0, offset - 200, &err));
   for (int i = 0; i < 200; i++) {
     /* Given up once before each. */
     MUST(levada_consumer_arm(consumer, queue, ++token, &err));

@@ -45,7 +45,7 @@ AT(levada_receipt_t, has_offset, 32);
 AT(levada_receipt_t, duplicate, 33);
 AT(levada_receipt_t, server_encoded, 34);
 
-SIZE(levada_message_view_t, 72);
+SIZE(levada_message_view_t, 88);
 AT(levada_message_view_t, struct_size, 0);
 AT(levada_message_view_t, partition, 4);
 AT(levada_message_view_t, offset, 8);
@@ -54,6 +54,13 @@ AT(levada_message_view_t, append_time_us, 24);
 AT(levada_message_view_t, payload, 32);
 AT(levada_message_view_t, key, 48);
 AT(levada_message_view_t, id, 64);
+AT(levada_message_view_t, topic, 72);
+
+SIZE(levada_partition_offset_t, 24);
+AT(levada_partition_offset_t, struct_size, 0);
+AT(levada_partition_offset_t, partition, 4);
+AT(levada_partition_offset_t, topic, 8);
+AT(levada_partition_offset_t, offset, 16);
 
 static_assert(LEVADA_ABI_VERSION == 1, "the layouts above are those of version 1");
 static_assert(LEVADA_E_TOPIC_NOT_FOUND == 301 && LEVADA_E_CLIENT_USAGE == 60000, "numbers of errors never change");

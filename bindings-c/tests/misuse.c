@@ -67,7 +67,7 @@ static void another_type(void) {
 static void *wait_long(void *argument) {
   (void)argument;
   levada_batch_t *batch = NULL;
-  levada_consumer_seek(consumer, 0, "latest", NULL);
+  levada_consumer_seek(consumer, NULL, 0, "latest", NULL);
   FAILS(LEVADA_E_CLOSED, levada_consumer_receive(consumer, 20000, &batch, &err));
   return NULL;
 }

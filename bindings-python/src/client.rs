@@ -69,6 +69,18 @@ impl Client {
         Ok(self.inner.consumer(topic, named(options)?, to(queue, token)).into())
     }
 
+    #[pyo3(signature = (group, topics, options, queue, token, /))]
+    fn group_consumer(
+        &self,
+        group: &str,
+        topics: Vec<String>,
+        options: &Bound<'_, PyDict>,
+        queue: Option<&Bound<'_, Queue>>,
+        token: u64,
+    ) -> PyResult<Operation> {
+        Ok(self.inner.group_consumer(group, topics, named(options)?, to(queue, token)).into())
+    }
+
     #[pyo3(signature = (timeout, queue, token, /))]
     fn close(&self, py: Python<'_>, timeout: f64, queue: Option<&Bound<'_, Queue>>, token: u64) -> PyResult<Operation> {
         Ok(self.inner.close(duration(py, timeout)?, to(queue, token)).into())

@@ -5,7 +5,7 @@ use levada_ffi::TakenMessage;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyEllipsis, PyList};
 
-use crate::convert::to_value;
+use crate::convert::{from_value, to_value};
 use crate::errors::{checked, raise};
 use crate::message::{Message, messages};
 use crate::queue::{Operation, Queue, blocking, duration, to};
@@ -94,24 +94,61 @@ impl Consumer {
         Ok((messages(py, &taken)?, taken.finished))
     }
 
-    #[pyo3(signature = (partition, position, /))]
-    fn seek(&self, py: Python<'_>, partition: u32, position: &Bound<'_, PyAny>) -> PyResult<()> {
-        checked(py, self.inner.seek(None, partition, to_value(position)?))
+    #[pyo3(signature = (partition, position, topic, /))]
+    fn seek(&self, py: Python<'_>, partition: u32, position: &Bound<'_, PyAny>, topic: Option<&str>) -> PyResult<()> {
+        checked(py, self.inner.seek(topic, partition, to_value(position)?))
     }
 
-    #[pyo3(signature = (partition, /))]
-    fn position(&self, py: Python<'_>, partition: u32) -> PyResult<Option<u64>> {
-        checked(py, self.inner.position(None, partition))
+    #[pyo3(signature = (partition, topic, /))]
+    fn position(&self, py: Python<'_>, partition: u32, topic: Option<&str>) -> PyResult<Option<u64>> {
+        checked(py, self.inner.position(topic, partition))
     }
 
-    #[pyo3(signature = (partition, /))]
-    fn pause(&self, py: Python<'_>, partition: u32) -> PyResult<()> {
-        checked(py, self.inner.pause(None, partition))
+    #[pyo3(signature = (partition, topic, /))]
+    fn pause(&self, py: Python<'_>, partition: u32, topic: Option<&str>) -> PyResult<()> {
+        checked(py, self.inner.pause(topic, partition))
     }
 
-    #[pyo3(signature = (partition, /))]
-    fn resume(&self, py: Python<'_>, partition: u32) -> PyResult<()> {
-        checked(py, self.inner.resume(None, partition))
+    #[pyo3(signature = (partition, topic, /))]
+    fn resume(&self, py: Python<'_>, partition: u32, topic: Option<&str>) -> PyResult<()> {
+        checked(py, self.inner.resume(topic, partition))
+    }
+
+    #[pyo3(signature = (queue, token, /))]
+    fn commit(&self, queue: Option<&Bound<'_, Queue>>, token: u64) -> Operation {
+        self.inner.commit(to(queue, token)).into()
+    }
+
+    /// Offsets are a list of `{topic, partition, offset}`.
+    #[pyo3(signature = (offsets, queue, token, /))]
+    fn commit_offsets(
+        &self,
+        offsets: &Bound<'_, PyAny>,
+        queue: Option<&Bound<'_, Queue>>,
+        token: u64,
+    ) -> PyResult<Operation> {
+        Ok(self.inner.commit_offsets(to_value(offsets)?, to(queue, token)).into())
+    }
+
+    #[pyo3(signature = (topic, partition, queue, token, /))]
+    fn committed(&self, topic: &str, partition: u32, queue: Option<&Bound<'_, Queue>>, token: u64) -> Operation {
+        self.inner.committed(topic, partition, to(queue, token)).into()
+    }
+
+    fn assignments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        from_value(py, &checked(py, self.inner.assignments())?)
+    }
+
+    #[pyo3(signature = (timeout, queue, token, /))]
+    fn next_change(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        queue: Option<&Bound<'_, Queue>>,
+        token: u64,
+    ) -> PyResult<Operation> {
+        let timeout = timeout.map(|timeout| duration(py, timeout)).transpose()?;
+        Ok(self.inner.next_change(timeout, to(queue, token)).into())
     }
 
     #[pyo3(signature = (timeout, queue, token, /))]

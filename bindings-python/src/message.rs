@@ -81,6 +81,12 @@ impl Message {
         self.view().offset
     }
 
+    /// Its topic, `stream/topic`.
+    #[getter]
+    fn topic(&self) -> &str {
+        self.batch.topic()
+    }
+
     /// Its partition.
     #[getter]
     fn partition(&self) -> u32 {

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from levada import _native, _process
 from levada._generated import (
+    AssignmentChange,
     BatchReceipt,
     ClientOptions,
     ConsumerOptions,
+    GroupConsumerOptions,
+    PartitionOffset,
     ProducerOptions,
     Receipt,
     ServerInfo,
     SyncAdmin,
+    TopicPartition,
     pack_options,
 )
 from levada._message import OutgoingMessage, as_list, moment_us
-from levada._values import Position, optional_seconds, packed, seconds
+from levada._values import Position, offset_records, optional_seconds, packed, seconds, topic_list
 
 if TYPE_CHECKING:
     from levada._message import Data, Headers
@@ -68,6 +72,13 @@ class Client:
     def consumer(self, topic: str, /, **options: Unpack[ConsumerOptions]) -> Consumer:
         """A consumer of ``stream/topic``, or of one partition with ``stream/topic:partition``."""
         return Consumer(self._native.consumer(topic, pack_options(options), None, 0).wait())
+
+    def group_consumer(
+        self, group: str, topics: str | Iterable[str], /, **options: Unpack[GroupConsumerOptions]
+    ) -> Consumer:
+        """A consumer that is a member of a group and reads its share of ``topics``: ``stream/topic``, with ``*`` for any run of characters but ``/``."""
+        operation = self._native.group_consumer(group, topic_list(topics), pack_options(options), None, 0)
+        return Consumer(operation.wait())
 
     def ping(self) -> timedelta:
         """Asks for a sign of life; gives the time it took."""
@@ -178,7 +189,7 @@ class Producer:
 
 
 class Consumer:
-    """Reads messages of one topic; iterating gives one after the other. Made by `Client.consumer`."""
+    """Reads messages; iterating gives one after the other. Made by `Client.consumer` and `Client.group_consumer`."""
 
     __slots__ = ("_finished", "_native")
 
@@ -188,7 +199,7 @@ class Consumer:
 
     @property
     def topic(self) -> str:
-        """The topic, ``stream/topic``."""
+        """The topic, ``stream/topic``; of a member of a group, the topics and patterns."""
         return self._native.topic
 
     @property
@@ -235,22 +246,57 @@ class Consumer:
             raise StopIteration
         return message
 
-    def seek(self, partition: int, position: Position | str) -> None:
-        """Moves to another position in one partition. What was handed out is not taken back."""
-        self._native.seek(partition, packed(position))
+    def seek(self, partition: int, position: Position | str, topic: str | None = None) -> None:
+        """Moves to another position in one partition. What was handed out is not taken back.
+
+        Here and below ``topic`` is needed only where the consumer reads that partition of several topics.
+        """
+        self._native.seek(partition, packed(position), topic)
         self._finished = False
 
-    def position(self, partition: int) -> int | None:
+    def position(self, partition: int, topic: str | None = None) -> int | None:
         """Offset of the next message to be handed out; None until the server has told what the start came to."""
-        return self._native.position(partition)
+        return self._native.position(partition, topic)
 
-    def pause(self, partition: int) -> None:
+    def pause(self, partition: int, topic: str | None = None) -> None:
         """Stops handing out messages of a partition; at most its share of the prefetched bytes is kept."""
-        self._native.pause(partition)
+        self._native.pause(partition, topic)
 
-    def resume(self, partition: int) -> None:
+    def resume(self, partition: int, topic: str | None = None) -> None:
         """Goes on with a paused partition."""
-        self._native.resume(partition)
+        self._native.resume(partition, topic)
+
+    def commit(self) -> None:
+        """Stores how far the group is: everything handed out so far counts as done. Returns when it is durable.
+
+        Partitions that went to another member meanwhile are left out.
+        """
+        self._native.commit(None, 0).wait()
+
+    def commit_offsets(self, offsets: Iterable[PartitionOffset], /) -> None:
+        """Stores offsets of the caller's choice, all or none: NOT_ASSIGNED if one is another member's.
+
+        They may go back only after a seek.
+        """
+        packed_offsets = offset_records(offsets)
+        self._native.commit_offsets(packed_offsets, None, 0).wait()
+
+    def committed(self, topic: str, partition: int) -> int | None:
+        """The offset the group has stored for a partition, asked of the server."""
+        return self._native.committed(topic, partition, None, 0).wait()
+
+    def assignments(self) -> list[TopicPartition]:
+        """The partitions it reads now, by topic and number."""
+        return [TopicPartition(**record) for record in self._native.assignments()]
+
+    def next_change(self, timeout: float | timedelta | None = None) -> AssignmentChange | None:
+        """The next change of what it reads, beginning with what it was assigned first; None when the time has passed.
+
+        Changes wait until they are asked for. Given up, it loses nothing.
+        """
+        limit = optional_seconds(timeout)
+        record = self._native.next_change(limit, None, 0).wait()
+        return None if record is None else AssignmentChange._from(record)  # pyright: ignore[reportPrivateUsage]
 
     def close(self, timeout: float | timedelta = 5.0) -> None:
         """Ends the subscriptions; a receive under way fails with CLOSED."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from levada._generated import PartitionOffset
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """What timestamps count from."""
@@ -98,8 +101,23 @@ class Position:
         """That many messages before the end."""
         return Position("last", count)
 
+    @staticmethod
+    def stored() -> Position:
+        """Where the group has stored that it is."""
+        return Position("stored")
+
     def __str__(self) -> str:
-        return self.kind if self.kind in ("earliest", "latest") else f"{self.kind}({self.value})"
+        return self.kind if self.kind in ("earliest", "latest", "stored") else f"{self.kind}({self.value})"
+
+
+def topic_list(topics: str | Iterable[str]) -> list[str]:
+    """Topics and patterns; a single one does as well."""
+    return [topics] if isinstance(topics, str) else list(topics)
+
+
+def offset_records(offsets: Iterable[PartitionOffset]) -> list[dict[str, Any]]:
+    """Offsets as the native layer takes them."""
+    return [{"topic": item.topic, "partition": item.partition, "offset": item.offset} for item in offsets]
 
 
 def packed(value: Any) -> Any:

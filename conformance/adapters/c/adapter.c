@@ -31,7 +31,7 @@ typedef struct command_t {
   struct command_t *next;
   uint64_t token;
   char *id, *as; /* id is NULL for calls of the adapter's own, when it resets */
-  bool is_cancelled, gives_receipt, gives_delivery;
+  bool is_cancelled, gives_receipt, gives_delivery, gives_number, gives_change;
   levada_operation_t *operation;
   /* Of receives: */
   levada_consumer_t *waits_on;
@@ -418,16 +418,16 @@ static bool do_cursor(const json_t *json, const json_t *args, const char *what) 
   bool is_known = false;
   if (on == NULL || !json_uint(json_get(args, "partition"), &partition) || partition > UINT32_MAX) return false;
   levada_error_t *error = NULL;
-  const char *id = json_text(json_get(json, "id"));
+  const char *id = json_text(json_get(json, "id")), *topic = json_text(json_get(args, "topic"));
   int32_t code;
   if (strcmp(what, "seek") == 0)
-    code = levada_consumer_seek(on->of.consumer, (uint32_t)partition, json_text(json_get(args, "position")), &error);
+    code = levada_consumer_seek(on->of.consumer, topic, (uint32_t)partition, json_text(json_get(args, "position")), &error);
   else if (strcmp(what, "pause") == 0)
-    code = levada_consumer_pause(on->of.consumer, (uint32_t)partition, &error);
+    code = levada_consumer_pause(on->of.consumer, topic, (uint32_t)partition, &error);
   else if (strcmp(what, "resume") == 0)
-    code = levada_consumer_resume(on->of.consumer, (uint32_t)partition, &error);
+    code = levada_consumer_resume(on->of.consumer, topic, (uint32_t)partition, &error);
   else
-    code = levada_consumer_position(on->of.consumer, (uint32_t)partition, &offset, &is_known, &error);
+    code = levada_consumer_position(on->of.consumer, topic, (uint32_t)partition, &offset, &is_known, &error);
   if (code != 0) {
     reply_failure(id, error, false);
     levada_error_free(error);
@@ -445,6 +445,108 @@ static bool do_cursor(const json_t *json, const json_t *args, const char *what) 
   } else {
     reply_empty(id);
   }
+  return true;
+}
+
+static bool do_group_open(const json_t *json, const json_t *args) {
+  handle_t *on = find(json, CLIENT);
+  const char *group = json_text(json_get(args, "group"));
+  const json_t *topics = json_get(args, "topics");
+  levada_options_t *options = convert_options(json_get(args, "options"));
+  if (on == NULL || group == NULL || topics == NULL || options == NULL) {
+    levada_options_free(options);
+    return false;
+  }
+  const char **texts = texts_of(topics);
+  command_t *command = enter(json);
+  levada_error_t *error = NULL;
+  int32_t code = levada_group_open_submit(on->of.client, group, texts, topics->count, options, queue, command->token,
+                                          &command->operation, &error);
+  free(texts);
+  levada_options_free(options);
+  submitted(command, json, code, &error);
+  return true;
+}
+
+static bool do_commit(const json_t *json) {
+  handle_t *on = find(json, CONSUMER);
+  if (on == NULL) return false;
+  command_t *command = enter(json);
+  levada_error_t *error = NULL;
+  int32_t code = levada_consumer_commit_submit(on->of.consumer, queue, command->token, &command->operation, &error);
+  submitted(command, json, code, &error);
+  return true;
+}
+
+static bool do_commit_offsets(const json_t *json, const json_t *args) {
+  handle_t *on = find(json, CONSUMER);
+  const json_t *list = json_get(args, "offsets");
+  if (on == NULL || list == NULL) return false;
+  levada_partition_offset_t *offsets = calloc(list->count + 1, sizeof *offsets);
+  if (offsets == NULL) abort();
+  bool is_read = true;
+  for (size_t i = 0; i < list->count && is_read; i++) {
+    uint64_t partition = 0;
+    offsets[i] = LEVADA_PARTITION_OFFSET_INIT;
+    offsets[i].topic = json_text(json_get(&list->items[i], "topic"));
+    is_read = json_uint(json_get(&list->items[i], "partition"), &partition) && partition <= UINT32_MAX &&
+              json_uint(json_get(&list->items[i], "offset"), &offsets[i].offset);
+    offsets[i].partition = (uint32_t)partition;
+  }
+  if (is_read) {
+    command_t *command = enter(json);
+    levada_error_t *error = NULL;
+    int32_t code = levada_consumer_commit_offsets_submit(on->of.consumer, offsets, list->count, queue, command->token,
+                                                         &command->operation, &error);
+    submitted(command, json, code, &error);
+  }
+  free(offsets);
+  return is_read;
+}
+
+static bool do_committed(const json_t *json, const json_t *args) {
+  handle_t *on = find(json, CONSUMER);
+  uint64_t partition;
+  if (on == NULL || !json_uint(json_get(args, "partition"), &partition) || partition > UINT32_MAX) return false;
+  command_t *command = enter(json);
+  command->gives_number = true;
+  levada_error_t *error = NULL;
+  int32_t code = levada_consumer_committed_submit(on->of.consumer, json_text(json_get(args, "topic")), (uint32_t)partition,
+                                                  queue, command->token, &command->operation, &error);
+  submitted(command, json, code, &error);
+  return true;
+}
+
+static bool do_assignments(const json_t *json) {
+  handle_t *on = find(json, CONSUMER);
+  if (on == NULL) return false;
+  levada_value_t *value = NULL;
+  levada_error_t *error = NULL;
+  const char *id = json_text(json_get(json, "id"));
+  if (levada_consumer_assignments(on->of.consumer, &value, &error) != 0) {
+    reply_failure(id, error, false);
+    levada_error_free(error);
+    return true;
+  }
+  writer_t out;
+  begin(&out, id, "ok");
+  reply_result(&out, value);
+  finish(&out);
+  levada_value_free(value);
+  return true;
+}
+
+static bool do_next_change(const json_t *json, const json_t *args) {
+  handle_t *on = find(json, CONSUMER);
+  const json_t *given = json_get(args, "timeout_ms");
+  int64_t timeout_ms = LEVADA_TIMEOUT_DEFAULT;
+  if (on == NULL || (!json_is_absent(given) && !json_int(given, &timeout_ms))) return false;
+  command_t *command = enter(json);
+  command->gives_change = true;
+  levada_error_t *error = NULL;
+  int32_t code = levada_consumer_next_change_submit(on->of.consumer, timeout_ms, queue, command->token, &command->operation,
+                                                    &error);
+  submitted(command, json, code, &error);
   return true;
 }
 
@@ -476,7 +578,7 @@ static bool do_cancel(const json_t *json, const json_t *args) {
 
 static void do_hello(const char *id) {
   static const char *const features[] = {"core",  "admin",  "users", "produce", "enqueue",    "send_batch", "consume",  "seek", "pause",
-                                         "cancel", "lz4", "zstd",  "idempotent", "reconnect", "password", "tls", "discovery", "retry"};
+                                         "cancel", "lz4", "zstd",  "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"};
   writer_t out;
   begin(&out, id, "ok");
   write_open(&out, '{');
@@ -574,6 +676,12 @@ static bool do_operation(const json_t *json, const json_t *args, const char *op)
   if (strcmp(op, "delivery.wait") == 0) return do_delivery_wait(json);
   if (strcmp(op, "consumer.receive") == 0) return receive(json, args, true);
   if (strcmp(op, "consumer.receive_batch") == 0) return receive(json, args, false);
+  if (strcmp(op, "group.open") == 0) return do_group_open(json, args);
+  if (strcmp(op, "consumer.commit") == 0) return do_commit(json);
+  if (strcmp(op, "consumer.commit_offsets") == 0) return do_commit_offsets(json, args);
+  if (strcmp(op, "consumer.committed") == 0) return do_committed(json, args);
+  if (strcmp(op, "consumer.assignments") == 0) return do_assignments(json);
+  if (strcmp(op, "consumer.next_change") == 0) return do_next_change(json, args);
   if (strncmp(op, "consumer.", 9) == 0) return do_cursor(json, args, op + 9);
   if (strcmp(op, "cancel") == 0) return do_cancel(json, args);
   if (strcmp(op, "hello") == 0)
@@ -623,6 +731,11 @@ static void reply_done(command_t *command, levada_event_t *event) {
     write_close(&out, '}');
   } else if (command->gives_receipt && levada_event_receipt(event, &receipt, NULL) == 0) {
     reply_receipt(&out, &receipt, false);
+  } else if (command->gives_number || command->gives_change) {
+    write_open(&out, '{');
+    write_name(&out, command->gives_number ? "value" : "change");
+    reply_value(&out, value);
+    write_close(&out, '}');
   } else {
     reply_result(&out, value);
   }

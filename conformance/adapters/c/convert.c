@@ -7,8 +7,8 @@
 #include "sha256.h"
 
 /* 64-bit numbers cross as decimal text: these options are such numbers. */
-static const char *const NUMBERS[] = {"batch_bytes",     "batch_messages", "max_in_flight", "max_buffered_bytes",
-                                      "prefetch_bytes",  "retention_bytes", "segment_bytes", "expires_at_us"};
+static const char *const NUMBERS[] = {"batch_bytes",    "batch_messages",  "max_in_flight", "max_buffered_bytes", "commit_messages",
+                                      "prefetch_bytes", "retention_bytes", "segment_bytes", "expires_at_us"};
 
 static bool is_one_of(const char *name, const char *const *list, size_t count) {
   for (size_t i = 0; i < count; i++)
@@ -46,7 +46,26 @@ static int32_t set_object(levada_options_t *options, const char *name, const jso
   return code;
 }
 
+static bool has_texts(const json_t *json) {
+  for (size_t i = 0; i < json->count; i++)
+    if (json->items[i].kind != JSON_TEXT) return false;
+  return json->count > 0;
+}
+
+const char **texts_of(const json_t *json) {
+  const char **texts = calloc((json == NULL ? 0 : json->count) + 1, sizeof *texts);
+  if (texts == NULL) abort();
+  for (size_t i = 0; json != NULL && i < json->count; i++) texts[i] = json_text(&json->items[i]);
+  return texts;
+}
+
 static int32_t set_list(levada_options_t *options, const char *name, const json_t *json) {
+  if (has_texts(json) || strcmp(name, "topics") == 0) {
+    const char **texts = texts_of(json);
+    int32_t code = levada_options_set_texts(options, name, texts, json->count, NULL);
+    free(texts);
+    return code;
+  }
   uint32_t *partitions = malloc((json->count + 1) * sizeof *partitions);
   bool is_read = partitions != NULL;
   for (size_t i = 0; i < json->count && is_read; i++) {
@@ -373,6 +392,8 @@ void reply_message(writer_t *out, const levada_batch_t *batch, size_t index) {
     return;
   }
   write_open(out, '{');
+  write_name(out, "topic");
+  write_text_n(out, (const char *)message.topic.data, message.topic.len);
   write_name(out, "partition");
   write_u32(out, message.partition);
   write_name(out, "offset");
@@ -421,6 +442,11 @@ const char *call_of(const char *operation) {
       {"topic.purge", "purge_topic"},
       {"topic.list", "list_topics"},
       {"topic.describe", "describe_topic"},
+      {"group.list", "list_groups"},
+      {"group.describe", "describe_group"},
+      {"group.delete", "delete_group"},
+      {"group.offsets", "group_offsets"},
+      {"group.reset_offsets", "reset_offsets"},
       {"position.resolve", "resolve_position"},
       {"user.create", "create_user"},
       {"user.alter", "alter_user"},

@@ -13,6 +13,9 @@ extern "C" {
 /* Options or arguments of a command, by name; absent ones are left out. NULL if they cannot be read. */
 levada_options_t *convert_options(const json_t *options);
 
+/* Texts of a list, NULL for what is none; freed with free(). */
+const char **texts_of(const json_t *list);
+
 /* Bytes of base64 or of a generator, raised by `step`; *bytes is NULL for absent. */
 bool convert_bytes(const json_t *json, uint64_t step, uint8_t **bytes, size_t *len);
 

@@ -145,6 +145,31 @@ class Command {
     if (!json_int(given, &ms)) throw BadCommand("timeout_ms");
     return std::chrono::milliseconds(ms);
   }
+  std::vector<std::string> texts(const char *name) const {
+    std::vector<std::string> texts;
+    const json_t *list = json_get(args, name);
+    for (std::size_t i = 0; list != nullptr && i < list->count; i++) {
+      const char *text = json_text(&list->items[i]);
+      if (text == nullptr) throw BadCommand(name);
+      texts.emplace_back(text);
+    }
+    return texts;
+  }
+  std::vector<levada::PartitionOffset> offsets() const {
+    std::vector<levada::PartitionOffset> offsets;
+    const json_t *list = json_get(args, "offsets");
+    for (std::size_t i = 0; list != nullptr && i < list->count; i++) {
+      levada::PartitionOffset offset;
+      std::uint64_t partition = 0;
+      offset.topic = text(&list->items[i], "topic").value_or("");
+      if (!json_uint(json_get(&list->items[i], "partition"), &partition) || partition > UINT32_MAX ||
+          !json_uint(json_get(&list->items[i], "offset"), &offset.offset))
+        throw BadCommand("offsets");
+      offset.partition = static_cast<std::uint32_t>(partition);
+      offsets.push_back(std::move(offset));
+    }
+    return offsets;
+  }
   levada::Options options(const char *name) const {
     levada_options_t *options = convert_options(json_get(args, name));
     if (options == nullptr) throw BadCommand(name);
@@ -289,6 +314,26 @@ Reply close(const Command &command) {
 
 std::shared_ptr<levada::Client> client(const Command &command) { return command.on<levada::Client>(); }
 
+std::shared_ptr<levada::Consumer> consumer(const Command &command) { return command.on<levada::Consumer>(); }
+
+Reply change(levada::Value value) {
+  auto shared = std::make_shared<levada::Value>(std::move(value));
+  return [shared](writer_t *out) {
+    write_open(out, '{');
+    write_name(out, "change");
+    reply_value(out, shared->get());
+    write_close(out, '}');
+  };
+}
+
+Reply reset_offsets(const Command &command) {
+  const json_t *dry_run = json_get(command.args, "dry_run");
+  std::optional<std::uint32_t> partition;
+  if (!json_is_absent(json_get(command.args, "partition"))) partition = command.partition();
+  return result(client(command)->reset_offsets(command.needed("group"), command.texts("topics"), command.needed("position"),
+                                               partition, dry_run != nullptr && dry_run->boolean));
+}
+
 Reply send_batch(const Command &command) {
   Messages given;
   const json_t *list = json_get(command.args, "messages");
@@ -337,7 +382,7 @@ Reply stats(const Command &) {
 Reply hello(const Command &) {
   return [](writer_t *out) {
     static const char *const features[] = {"core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause",
-                                           "cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry"};
+                                           "cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"};
     write_open(out, '{');
     write_name(out, "adapter_protocol");
     write_raw(out, "[1]");
@@ -454,10 +499,28 @@ const std::map<std::string, Operation> OPERATIONS = {
        return messages(c.on<levada::Consumer>()->receive_batch(c.timeout(), max_messages, max_bytes), false);
      }},
     {"consumer.seek",
-     [](const Command &c) { return c.on<levada::Consumer>()->seek(c.partition(), c.needed("position")), Reply(nothing); }},
-    {"consumer.position", [](const Command &c) { return number(c.on<levada::Consumer>()->position(c.partition())); }},
-    {"consumer.pause", [](const Command &c) { return c.on<levada::Consumer>()->pause(c.partition()), Reply(nothing); }},
-    {"consumer.resume", [](const Command &c) { return c.on<levada::Consumer>()->resume(c.partition()), Reply(nothing); }},
+     [](const Command &c) {
+       return consumer(c)->seek(c.partition(), c.needed("position"), c.text("topic")), Reply(nothing);
+     }},
+    {"consumer.position", [](const Command &c) { return number(consumer(c)->position(c.partition(), c.text("topic"))); }},
+    {"consumer.pause", [](const Command &c) { return consumer(c)->pause(c.partition(), c.text("topic")), Reply(nothing); }},
+    {"consumer.resume", [](const Command &c) { return consumer(c)->resume(c.partition(), c.text("topic")), Reply(nothing); }},
+    {"consumer.commit", [](const Command &c) { return consumer(c)->commit(), Reply(nothing); }},
+    {"consumer.commit_offsets", [](const Command &c) { return consumer(c)->commit_offsets(c.offsets()), Reply(nothing); }},
+    {"consumer.committed",
+     [](const Command &c) { return number(consumer(c)->committed(c.needed("topic"), c.partition())); }},
+    {"consumer.assignments", [](const Command &c) { return result(consumer(c)->assignments()); }},
+    {"consumer.next_change", [](const Command &c) { return change(consumer(c)->next_change(c.timeout())); }},
+    {"group.open",
+     [](const Command &c) {
+       return c.keep(client(c)->group_consumer(c.needed("group"), c.texts("topics"), c.options("options")));
+     }},
+    {"group.list", [](const Command &c) { return result(client(c)->list_groups()); }},
+    {"group.describe", [](const Command &c) { return result(client(c)->describe_group(c.needed("group"))); }},
+    {"group.delete", [](const Command &c) { return client(c)->delete_group(c.needed("group")), Reply(nothing); }},
+    {"group.offsets",
+     [](const Command &c) { return result(client(c)->group_offsets(c.needed("group"), c.texts("topics"))); }},
+    {"group.reset_offsets", reset_offsets},
     {"consumer.close", close<levada::Consumer>},
 };
 

@@ -25,7 +25,7 @@ import levada.aio
 
 FEATURES = [
     *("core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "lz4", "zstd"),
-    *("idempotent", "reconnect", "password", "tls", "discovery", "retry"),
+    *("idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"),
 ]
 M64 = 2**64 - 1
 
@@ -101,7 +101,7 @@ def batch_in(messages: list[dict[str, Any]]) -> list[Any]:
 
 
 NUMBERS = {
-    *("batch_bytes", "batch_messages", "max_in_flight", "max_buffered_bytes", "prefetch_bytes"),
+    *("batch_bytes", "batch_messages", "max_in_flight", "max_buffered_bytes", "prefetch_bytes", "commit_messages"),
     *("retention_bytes", "segment_bytes", "compression_level", "partition_count"),
 }
 
@@ -123,6 +123,10 @@ def options_in(options: dict[str, Any] | None) -> dict[str, Any]:
         else:
             named[name] = value
     return named
+
+
+def offsets_in(offsets: list[dict[str, Any]]) -> list[levada.PartitionOffset]:
+    return [levada.PartitionOffset(item["topic"], item["partition"], int(item["offset"])) for item in offsets]
 
 
 def is_number(value: Any) -> bool:
@@ -169,6 +173,7 @@ def message_out(message: levada.Message) -> dict[str, Any]:
         "first": bytes_out(payload[:64]),
     }
     return {
+        "topic": message.topic,
         "partition": message.partition,
         "offset": str(message.offset),
         "timestamp_us": str(message.timestamp_us),
@@ -225,9 +230,17 @@ ADMIN = {
     **{f"user.{verb}": f"{verb}_user" for verb in ("create", "alter", "delete", "describe")},
     **{f"token.{verb}": f"{verb}_token" for verb in ("create", "delete")},
     **{f"{kind}.list": f"list_{kind}s" for kind in ("stream", "topic", "user", "token")},
+    **{f"group.{verb}": f"{verb}_group" for verb in ("describe", "delete")},
+    "group.list": "list_groups",
+    "group.offsets": "group_offsets",
+    "group.reset_offsets": "reset_offsets",
     "position.resolve": "resolve_position",
     "status": "status",
 }
+
+
+FURTHER = {"position.resolve": ("position",), "group.reset_offsets": ("topics", "position")}
+"""Arguments that are no keywords in Python, after the first."""
 
 
 def admin_call(client: Any, op: str, args: dict[str, Any]) -> Any:
@@ -235,10 +248,9 @@ def admin_call(client: Any, op: str, args: dict[str, Any]) -> Any:
     keywords = {name: value for name, value in args.items() if value is not None and name not in ("options", "changes")}
     if "expires_at_us" in keywords:
         keywords["expires_at_us"] = int(keywords["expires_at_us"])
-    subject = next((name for name in ("topic", "partition", "name", "stream", "user") if name in keywords), None)
+    subject = next((name for name in ("group", "topic", "partition", "name", "stream", "user") if name in keywords), None)
     positional = [] if subject is None or op.endswith(".list") else [keywords.pop(subject)]
-    if op == "position.resolve":
-        positional.append(keywords.pop("position"))
+    positional += [keywords.pop(name) for name in FURTHER.get(op, ())]
     return method(*positional, **keywords, **options_in(args.get("options")), **options_in(args.get("changes")))
 
 
@@ -279,26 +291,33 @@ def call_of(op: str, on: Any, args: dict[str, Any], api: Any) -> Call:
         "producer.flush": (lambda: on.flush(), nothing),
         "producer.close": (lambda: close(**timeout_in(args)), nothing),
         "consumer.open": (lambda: on.consumer(args["topic"], **options), nothing),
+        "group.open": (lambda: on.group_consumer(args["group"], args["topics"], **options), nothing),
         "consumer.receive": (lambda: on.receive(**timeout_in(args)), received),
         "consumer.receive_batch": (
             lambda: on.receive_batch(**batch_limits, **timeout_in(args)),
             lambda messages: consumer_batch(on, messages),
         ),
-        "consumer.seek": (lambda: on.seek(args["partition"], args["position"]), nothing),
-        "consumer.position": (lambda: on.position(args["partition"]), lambda offset: {"value": out(offset)}),
-        "consumer.pause": (lambda: on.pause(args["partition"]), nothing),
-        "consumer.resume": (lambda: on.resume(args["partition"]), nothing),
+        "consumer.seek": (lambda: on.seek(args["partition"], args["position"], **of_topic), nothing),
+        "consumer.position": (lambda: on.position(args["partition"], **of_topic), lambda offset: {"value": out(offset)}),
+        "consumer.pause": (lambda: on.pause(args["partition"], **of_topic), nothing),
+        "consumer.resume": (lambda: on.resume(args["partition"], **of_topic), nothing),
+        "consumer.commit": (lambda: on.commit(), nothing),
+        "consumer.commit_offsets": (lambda: on.commit_offsets(offsets_in(args["offsets"])), nothing),
+        "consumer.committed": (lambda: on.committed(args["topic"], args["partition"]), lambda offset: {"value": out(offset)}),
+        "consumer.assignments": (lambda: on.assignments(), reply_out),
+        "consumer.next_change": (lambda: on.next_change(**timeout_in(args)), lambda change: {"change": out(change)}),
         "consumer.close": (lambda: close(**timeout_in(args)), nothing),
     }
     if op not in calls:
         raise Unsupported(op)
     batch = batch_in(args.get("messages") or [])
+    of_topic = {"topic": args["topic"]} if args.get("topic") is not None else {}
     limits = ((name, args.get(name)) for name in ("max_messages", "max_bytes"))
     batch_limits = {name: int(value) for name, value in limits if value is not None}
     return calls[op]
 
 
-MAKES = {"connect": "clients", "producer.open": "producers", "consumer.open": "consumers", "producer.enqueue": "deliveries"}
+MAKES = {"connect": "clients", "producer.open": "producers", "consumer.open": "consumers", "group.open": "consumers", "producer.enqueue": "deliveries"}
 
 
 class Adapter:

@@ -27,6 +27,7 @@ const SOURCES: &[&str] = &[
     "admin",
     "producer",
     "consumer",
+    "group",
     "process",
 ];
 
@@ -45,6 +46,7 @@ const TYPES: &[(&str, &str)] = &[
     ("MessageView", "levada_message_view_t"),
     ("Operation", "levada_operation_t"),
     ("Options", "levada_options_t"),
+    ("PartitionOffset", "levada_partition_offset_t"),
     ("Producer", "levada_producer_t"),
     ("Queue", "levada_queue_t"),
     ("Receipt", "levada_receipt_t"),
@@ -100,6 +102,7 @@ template <class Type> inline Type levada_init_() {
 #define LEVADA_MESSAGE_INIT LEVADA_INIT_(levada_message_t)
 #define LEVADA_MESSAGE_VIEW_INIT LEVADA_INIT_(levada_message_view_t)
 #define LEVADA_HEADER_INIT LEVADA_INIT_(levada_header_t)
+#define LEVADA_PARTITION_OFFSET_INIT LEVADA_INIT_(levada_partition_offset_t)
 #define LEVADA_RECEIPT_INIT LEVADA_INIT_(levada_receipt_t)
 #endif
 ";

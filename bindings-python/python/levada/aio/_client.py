@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack
 
 from levada import _native, _process
 from levada._generated import (
+    AssignmentChange,
     AsyncAdmin,
     BatchReceipt,
     ClientOptions,
     ConsumerOptions,
+    GroupConsumerOptions,
+    PartitionOffset,
     ProducerOptions,
     Receipt,
     ServerInfo,
+    TopicPartition,
     pack_options,
 )
 from levada._message import OutgoingMessage, as_list, moment_us
-from levada._values import Position, optional_seconds, packed, seconds
+from levada._values import Position, offset_records, optional_seconds, packed, seconds, topic_list
 from levada.aio._loop import inbox
 
 if TYPE_CHECKING:
@@ -134,6 +138,18 @@ class Client(_Scope):
 
         return Opening(open)
 
+    def group_consumer(
+        self, group: str, topics: str | Iterable[str], /, **options: Unpack[GroupConsumerOptions]
+    ) -> Opening[Consumer]:
+        """A consumer that is a member of a group and reads its share of ``topics``: ``stream/topic``, with ``*`` for any run of characters but ``/``."""
+        named, several = pack_options(options), topic_list(topics)
+
+        async def open() -> Consumer:
+            begin = self._native.group_consumer
+            return Consumer(await inbox().run(lambda queue, token: begin(group, several, named, queue, token)))
+
+        return Opening(open)
+
     async def ping(self) -> timedelta:
         """Asks for a sign of life; gives the time it took."""
         took = await inbox().run(lambda queue, token: self._native.call("ping", {}, queue, token))
@@ -242,7 +258,7 @@ class Producer(_Scope):
 
 
 class Consumer(_Scope):
-    """Reads messages of one topic; ``async for`` gives one after the other. Made by `Client.consumer`."""
+    """Reads messages; ``async for`` gives one after the other. Made by `Client.consumer` and `Client.group_consumer`."""
 
     __slots__ = ("_finished", "_native", "_taken_in_a_row", "_waiting")
 
@@ -254,7 +270,7 @@ class Consumer(_Scope):
 
     @property
     def topic(self) -> str:
-        """The topic, ``stream/topic``."""
+        """The topic, ``stream/topic``; of a member of a group, the topics and patterns."""
         return self._native.topic
 
     @property
@@ -355,22 +371,57 @@ class Consumer(_Scope):
             if found(taken) or (deadline is not None and loop.time() >= deadline):
                 return taken
 
-    def seek(self, partition: int, position: Position | str) -> None:
-        """Moves to another position in one partition. What was handed out is not taken back."""
-        self._native.seek(partition, packed(position))
+    def seek(self, partition: int, position: Position | str, topic: str | None = None) -> None:
+        """Moves to another position in one partition. What was handed out is not taken back.
+
+        Here and below ``topic`` is needed only where the consumer reads that partition of several topics.
+        """
+        self._native.seek(partition, packed(position), topic)
         self._finished = False
 
-    def position(self, partition: int) -> int | None:
+    def position(self, partition: int, topic: str | None = None) -> int | None:
         """Offset of the next message to be handed out; None until the server has told what the start came to."""
-        return self._native.position(partition)
+        return self._native.position(partition, topic)
 
-    def pause(self, partition: int) -> None:
+    def pause(self, partition: int, topic: str | None = None) -> None:
         """Stops handing out messages of a partition; at most its share of the prefetched bytes is kept."""
-        self._native.pause(partition)
+        self._native.pause(partition, topic)
 
-    def resume(self, partition: int) -> None:
+    def resume(self, partition: int, topic: str | None = None) -> None:
         """Goes on with a paused partition."""
-        self._native.resume(partition)
+        self._native.resume(partition, topic)
+
+    async def commit(self) -> None:
+        """Stores how far the group is: everything handed out so far counts as done. Returns when it is durable.
+
+        Partitions that went to another member meanwhile are left out.
+        """
+        await inbox().run(lambda queue, token: self._native.commit(queue, token))
+
+    async def commit_offsets(self, offsets: Iterable[PartitionOffset], /) -> None:
+        """Stores offsets of the caller's choice, all or none: NOT_ASSIGNED if one is another member's.
+
+        They may go back only after a seek.
+        """
+        packed_offsets = offset_records(offsets)
+        await inbox().run(lambda queue, token: self._native.commit_offsets(packed_offsets, queue, token))
+
+    async def committed(self, topic: str, partition: int) -> int | None:
+        """The offset the group has stored for a partition, asked of the server."""
+        return await inbox().run(lambda queue, token: self._native.committed(topic, partition, queue, token))
+
+    def assignments(self) -> list[TopicPartition]:
+        """The partitions it reads now, by topic and number."""
+        return [TopicPartition(**record) for record in self._native.assignments()]
+
+    async def next_change(self, timeout: float | timedelta | None = None) -> AssignmentChange | None:
+        """The next change of what it reads, beginning with what it was assigned first; None when the time has passed.
+
+        Changes wait until they are asked for. Cancelled, it loses nothing.
+        """
+        limit = optional_seconds(timeout)
+        record = await inbox().run(lambda queue, token: self._native.next_change(limit, queue, token))
+        return None if record is None else AssignmentChange._from(record)  # pyright: ignore[reportPrivateUsage]
 
     async def aclose(self, timeout: float | timedelta = 5.0) -> None:
         """Ends the subscriptions; a receive under way fails with CLOSED."""
