@@ -30,6 +30,12 @@ impl fmt::Debug for NativeBatch {
 
 #[napi]
 impl NativeBatch {
+    /// Its topic, `stream/topic`.
+    #[napi(getter, catch_unwind)]
+    pub fn topic(&self) -> &str {
+        self.batch.topic()
+    }
+
     /// Number of the partition.
     #[napi(getter, catch_unwind)]
     pub fn partition(&self) -> u32 {

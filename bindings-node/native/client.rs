@@ -106,6 +106,20 @@ impl NativeClient {
         failure::guarded(&env, || Ok(self.client.consumer(&topic, options, self.to(token)).into()))
     }
 
+    /// `token` gets a consumer that is a member of a group.
+    #[napi(catch_unwind)]
+    pub fn group_consumer(
+        &self,
+        env: Env,
+        group: String,
+        topics: Vec<String>,
+        options: Object<'_>,
+        token: f64,
+    ) -> napi::Result<NativeOperation> {
+        let options = value::named(&options)?;
+        failure::guarded(&env, || Ok(self.client.group_consumer(&group, topics, options, self.to(token)).into()))
+    }
+
     /// Settles what producers have taken, then ends everything made from the client.
     #[napi(catch_unwind)]
     pub fn close(&self, env: Env, timeout_ms: f64, token: f64) -> napi::Result<NativeOperation> {

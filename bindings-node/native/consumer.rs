@@ -31,6 +31,10 @@ impl NativeConsumer {
     pub(crate) fn new(consumer: levada_ffi::Consumer, queue: levada_ffi::Queue) -> Self {
         NativeConsumer { consumer, queue, current: RefCell::new(None) }
     }
+
+    fn to(&self, token: f64) -> To {
+        To::Queue(self.queue.clone(), value::token(token))
+    }
 }
 
 impl fmt::Debug for NativeConsumer {
@@ -145,27 +149,58 @@ impl NativeConsumer {
 
     /// Moves to a position in a partition.
     #[napi(catch_unwind)]
-    pub fn seek(&self, env: Env, partition: u32, position: Unknown<'_>) -> napi::Result<()> {
+    pub fn seek(&self, env: Env, topic: Option<String>, partition: u32, position: Unknown<'_>) -> napi::Result<()> {
         let position = value::from_js(&position)?;
-        failure::guarded(&env, || self.consumer.seek(None, partition, position))
+        failure::guarded(&env, || self.consumer.seek(topic.as_deref(), partition, position))
     }
 
     /// Stops handing out messages of a partition.
     #[napi(catch_unwind)]
-    pub fn pause(&self, env: Env, partition: u32) -> napi::Result<()> {
-        failure::guarded(&env, || self.consumer.pause(None, partition))
+    pub fn pause(&self, env: Env, topic: Option<String>, partition: u32) -> napi::Result<()> {
+        failure::guarded(&env, || self.consumer.pause(topic.as_deref(), partition))
     }
 
     /// Goes on with a partition.
     #[napi(catch_unwind)]
-    pub fn resume(&self, env: Env, partition: u32) -> napi::Result<()> {
-        failure::guarded(&env, || self.consumer.resume(None, partition))
+    pub fn resume(&self, env: Env, topic: Option<String>, partition: u32) -> napi::Result<()> {
+        failure::guarded(&env, || self.consumer.resume(topic.as_deref(), partition))
     }
 
     /// Offset of the next message of a partition.
     #[napi(catch_unwind)]
-    pub fn position(&self, env: Env, partition: u32) -> napi::Result<Js> {
-        failure::guarded(&env, || Ok(self.consumer.position(None, partition)?.map_or(Js::Null, Js::U64)))
+    pub fn position(&self, env: Env, topic: Option<String>, partition: u32) -> napi::Result<Js> {
+        failure::guarded(&env, || Ok(self.consumer.position(topic.as_deref(), partition)?.map_or(Js::Null, Js::U64)))
+    }
+
+    /// Stores how far the group is: all that was handed out.
+    #[napi(catch_unwind)]
+    pub fn commit(&self, env: Env, token: f64) -> napi::Result<NativeOperation> {
+        failure::guarded(&env, || Ok(self.consumer.commit(self.to(token)).into()))
+    }
+
+    /// Stores offsets: an array of `{ topic, partition, offset }`.
+    #[napi(catch_unwind)]
+    pub fn commit_offsets(&self, env: Env, offsets: Unknown<'_>, token: f64) -> napi::Result<NativeOperation> {
+        let offsets = value::from_js(&offsets)?;
+        failure::guarded(&env, || Ok(self.consumer.commit_offsets(offsets, self.to(token)).into()))
+    }
+
+    /// `token` gets the offset the group has stored for a partition, or nothing.
+    #[napi(catch_unwind)]
+    pub fn committed(&self, env: Env, topic: String, partition: u32, token: f64) -> napi::Result<NativeOperation> {
+        failure::guarded(&env, || Ok(self.consumer.committed(&topic, partition, self.to(token)).into()))
+    }
+
+    /// The partitions read now: `{ topic, partition }` each.
+    #[napi(catch_unwind)]
+    pub fn assignments(&self, env: Env) -> napi::Result<Js> {
+        failure::guarded(&env, || self.consumer.assignments().map(value::to_js))
+    }
+
+    /// `token` gets the next change of what is read, or nothing when the time has passed; absent: it waits for ever.
+    #[napi(catch_unwind)]
+    pub fn next_change(&self, env: Env, timeout_ms: Option<f64>, token: f64) -> napi::Result<NativeOperation> {
+        failure::guarded(&env, || Ok(self.consumer.next_change(timeout_ms.map(duration), self.to(token)).into()))
     }
 
     /// Ends the subscriptions.
@@ -173,8 +208,7 @@ impl NativeConsumer {
     pub fn close(&self, env: Env, timeout_ms: f64, token: f64) -> napi::Result<NativeOperation> {
         failure::guarded(&env, || {
             self.current.take();
-            let to = To::Queue(self.queue.clone(), value::token(token));
-            Ok(self.consumer.close(duration(timeout_ms), to).into())
+            Ok(self.consumer.close(duration(timeout_ms), self.to(token)).into())
         })
     }
 }

@@ -6,6 +6,7 @@ import {
   Admin,
   type ClientOptions,
   type ConsumerOptions,
+  type GroupConsumerOptions,
   type ProducerOptions,
   type ServerInfo,
   serverInfoOf,
@@ -31,7 +32,7 @@ export async function connect(options: ClientOptions = {}, callOptions: CallOpti
 /** A connection to a server, kept up by itself. */
 export class Client {
   readonly #native: NativeClient;
-  /** Streams, topics, users and tokens. */
+  /** Streams, topics, users, tokens and consumer groups. */
   readonly admin: Admin;
 
   /** @internal */
@@ -74,6 +75,26 @@ export class Client {
     const given = named(options);
     return call(
       (_, token) => this.#native.consumer(topic, given, token),
+      (native) => new Consumer(native as NativeConsumer),
+      callOptions,
+    );
+  }
+
+  /**
+   * A consumer that is a member of a group and reads its share of `topics`: `stream/topic`, with `*` for any run of characters
+   * but `/`. One whose joining is given up may be a member until its session runs out.
+   */
+  async groupConsumer(
+    group: string,
+    topics: string | readonly string[],
+    options: GroupConsumerOptions = {},
+    callOptions: CallOptions = {},
+  ): Promise<Consumer> {
+    throwIfAborted(callOptions);
+    const given = named(options);
+    const all = typeof topics === "string" ? [topics] : topics;
+    return call(
+      (_, token) => this.#native.groupConsumer(group, all, given, token),
       (native) => new Consumer(native as NativeConsumer),
       callOptions,
     );

@@ -5,7 +5,7 @@
 
 import { call, type CallOptions, environment, now, throwIfAborted, watch } from "./calls";
 import { concurrent, failureOf, givenUp } from "./failures";
-import type { Position } from "./generated";
+import type { AssignmentChange, AssignmentKind, PartitionOffset, Position, TopicPartition } from "./generated";
 import { Batch, Message, Messages, partitionOf } from "./message";
 import type { NativeBatch, NativeConsumer, NativeTaken } from "./native";
 import { CLOSE_TIMEOUT_MS } from "./producer";
@@ -44,7 +44,10 @@ function nextTurn(): Promise<void> {
   });
 }
 
-/** Receives messages of a topic. Made by `client.consumer()`. */
+/** An offset to be committed: how far a partition is done. */
+export type OffsetToCommit = Omit<PartitionOffset, "offset"> & { readonly offset: bigint | number };
+
+/** Receives messages of a topic, or of what a group assigns. Made by `client.consumer()` and `client.groupConsumer()`. */
 export class Consumer implements AsyncIterable<Message> {
   readonly #native: NativeConsumer;
   #current: Batch | undefined;
@@ -56,12 +59,12 @@ export class Consumer implements AsyncIterable<Message> {
     this.#native = native;
   }
 
-  /** Name of the topic, `stream/topic`. */
+  /** Name of the topic, `stream/topic`; of a member of a group, its topics and patterns. */
   get topic(): string {
     return this.#native.topic;
   }
 
-  /** Numbers of the partitions it reads. */
+  /** Numbers of the partitions it reads; `assignments()` tells their topics too. */
   get partitions(): number[] {
     return this.#native.partitions;
   }
@@ -222,27 +225,78 @@ export class Consumer implements AsyncIterable<Message> {
     return this.messages();
   }
 
-  /** Moves to another position in one partition. What was handed out is not taken back. */
-  seek(partition: number, to: Position): void {
-    now(() => this.#native.seek(partitionOf(partition), position(to)));
+  /**
+   * Moves to another position in one partition, of `topic` where it reads several. What was handed out is not taken back.
+   */
+  seek(partition: number, to: Position, topic?: string): void {
+    now(() => this.#native.seek(topic, partitionOf(partition), position(to)));
   }
 
   /** Stops handing out messages of a partition. */
-  pause(partition: number): void {
-    now(() => this.#native.pause(partitionOf(partition)));
+  pause(partition: number, topic?: string): void {
+    now(() => this.#native.pause(topic, partitionOf(partition)));
   }
 
   /** Goes on with a paused partition. */
-  resume(partition: number): void {
-    now(() => this.#native.resume(partitionOf(partition)));
+  resume(partition: number, topic?: string): void {
+    now(() => this.#native.resume(topic, partitionOf(partition)));
   }
 
   /** Offset of the next message of a partition; null until the server has told what the start came to. */
-  position(partition: number): bigint | null {
-    return now(() => this.#native.position(partitionOf(partition)));
+  position(partition: number, topic?: string): bigint | null {
+    return now(() => this.#native.position(topic, partitionOf(partition)));
   }
 
-  /** Ends the subscriptions; a receive under way fails with CLOSED. */
+  /**
+   * Stores how far the group is: everything handed out so far counts as done. Completes when it is durable. Partitions that went
+   * to another member meanwhile are left out.
+   */
+  async commit(options: CallOptions = {}): Promise<void> {
+    throwIfAborted(options);
+    return call((_, token) => this.#native.commit(token), () => undefined, options);
+  }
+
+  /**
+   * Stores offsets of the caller's choice, all or none: NOT_ASSIGNED if one is another member's. They may go back only after a
+   * seek.
+   */
+  async commitOffsets(offsets: readonly OffsetToCommit[], options: CallOptions = {}): Promise<void> {
+    throwIfAborted(options);
+    return call((_, token) => this.#native.commitOffsets(offsets, token), () => undefined, options);
+  }
+
+  /** The offset the group has stored for a partition, asked of the server; null if there is none. */
+  async committed(topic: string, partition: number, options: CallOptions = {}): Promise<bigint | null> {
+    throwIfAborted(options);
+    const number = partitionOf(partition);
+    return call(
+      (_, token) => this.#native.committed(topic, number, token),
+      (offset) => (offset ?? null) as bigint | null,
+      options,
+    );
+  }
+
+  /** The partitions it reads now, by topic and number. */
+  assignments(): TopicPartition[] {
+    return now(() => partitionsOf(this.#native.assignments()));
+  }
+
+  /**
+   * The next change of what a member of a group reads, beginning with what it was assigned first; null when `timeoutMs` has
+   * passed. Changes wait until they are asked for; where too many wait, they are told as one step from what was told last.
+   * Given up, it loses nothing.
+   */
+  async nextChange(options: CallOptions = {}): Promise<AssignmentChange | null> {
+    throwIfAborted(options);
+    const { signal, timeoutMs } = options;
+    const limit = timeoutMs === undefined ? undefined : Math.max(0, timeoutMs);
+    return call((_, token) => this.#native.nextChange(limit, token), changeOf, { signal });
+  }
+
+  /**
+   * Ends the subscriptions, by default within 5 s; a receive under way fails with CLOSED. A member of a group first commits what it
+   * handed out, if it commits by itself, and leaves the group, unless it is static.
+   */
   close(options: { timeoutMs?: number } = {}): Promise<void> {
     return call((_, token) => this.#native.close(options.timeoutMs ?? CLOSE_TIMEOUT_MS, token), () => undefined);
   }
@@ -258,4 +312,17 @@ function messagesOf(taken: NativeTaken): Messages {
     batches.push(new Batch(taken.batch(index) as NativeBatch));
   }
   return new Messages(batches, taken.finished);
+}
+
+function partitionsOf(native: unknown): TopicPartition[] {
+  const records = native as { topic: string; partition: bigint }[];
+  return records.map(({ topic, partition }) => ({ topic, partition: Number(partition) }));
+}
+
+function changeOf(native: unknown): AssignmentChange | null {
+  if (native === undefined) {
+    return null;
+  }
+  const { kind, partitions } = native as { kind: AssignmentKind; partitions: unknown };
+  return { kind, partitions: partitionsOf(partitions) };
 }

@@ -2,7 +2,7 @@
 
 export type { CallOptions } from "./calls";
 export { Client, connect } from "./client";
-export { Consumer, type ReceiveBatchOptions } from "./consumer";
+export { Consumer, type OffsetToCommit, type ReceiveBatchOptions } from "./consumer";
 export { AbortError } from "./failures";
 export {
   Admin,

@@ -151,6 +151,7 @@ export class Batch {
   readonly #base: bigint;
   readonly #table: DataView;
   readonly #body: Buffer;
+  #topic: string | undefined;
   /** A copied part of the body, where it begins there, and the message whose payload is expected to be read next. */
   #chunk: Buffer | undefined;
   #chunkStart = 0;
@@ -164,6 +165,10 @@ export class Batch {
     this.#table = new DataView(native.table());
     this.#body = Buffer.from(native.body());
     this.length = this.#table.byteLength / ENTRY_BYTES;
+  }
+
+  get topic(): string {
+    return (this.#topic ??= this.#native.topic);
   }
 
   #u32(index: number, field: number): number {
@@ -273,6 +278,11 @@ export class Message {
   constructor(batch: Batch, index: number) {
     this.#batch = batch;
     this.#index = index;
+  }
+
+  /** Its topic, `stream/topic`. */
+  get topic(): string {
+    return this.#batch.topic;
   }
 
   /** Number of its partition. */

@@ -24,6 +24,7 @@ export interface NativeClient {
   serverInfo(): unknown;
   producer(topic: string, options: object, token: number): NativeOperation;
   consumer(topic: string, options: object, token: number): NativeOperation;
+  groupConsumer(group: string, topics: readonly string[], options: object, token: number): NativeOperation;
   close(timeoutMs: number, token: number): NativeOperation;
 }
 
@@ -54,6 +55,7 @@ export interface NativeProducer {
 }
 
 export interface NativeBatch {
+  readonly topic: string;
   readonly partition: number;
   readonly baseOffset: bigint;
   readonly appendTimeUs: bigint;
@@ -77,10 +79,15 @@ export interface NativeConsumer {
   take(maxMessages: number, maxBytes: number): NativeTaken;
   takeMessage(): number;
   current(): NativeBatch | null;
-  seek(partition: number, position: unknown): void;
-  pause(partition: number): void;
-  resume(partition: number): void;
-  position(partition: number): bigint | null;
+  seek(topic: string | undefined, partition: number, position: unknown): void;
+  pause(topic: string | undefined, partition: number): void;
+  resume(topic: string | undefined, partition: number): void;
+  position(topic: string | undefined, partition: number): bigint | null;
+  commit(token: number): NativeOperation;
+  commitOffsets(offsets: unknown, token: number): NativeOperation;
+  committed(topic: string, partition: number, token: number): NativeOperation;
+  assignments(): unknown;
+  nextChange(timeoutMs: number | undefined, token: number): NativeOperation;
   close(timeoutMs: number, token: number): NativeOperation;
 }
 

@@ -26,7 +26,7 @@ export function position(value: Position): unknown {
   }
   throw usage(
     "position",
-    'a position is "earliest", "latest", { offset }, { last }, { timestampUs } or { timestamp: Date }',
+    'a position is "earliest", "latest", "stored", { offset }, { last }, { timestampUs } or { timestamp: Date }',
   );
 }
 

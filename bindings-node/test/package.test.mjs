@@ -78,7 +78,8 @@ for (const [kind, file, load] of [
 }
 
 const typed = `
-  import { connect, LevadaNotFoundError, type Message, type Receipt, type ConsumerOptions } from "levada";
+  import { connect, LevadaNotFoundError, type Client, type Message, type Receipt, type ConsumerOptions } from "levada";
+  import type { AssignmentChange, GroupConsumerOptions, PartitionOffset, TopicPartition } from "levada";
 
   const options: ConsumerOptions = { from: { offset: 0n }, untilEnd: true };
   async function main(): Promise<void> {
@@ -98,6 +99,17 @@ const typed = `
       if (error instanceof LevadaNotFoundError) console.log(error.code, error.details["topic"]);
     }
   }
+  const terms: GroupConsumerOptions = { from: "earliest", autoCommit: false, strategy: "round_robin" };
+  async function share(client: Client): Promise<void> {
+    await using member = await client.groupConsumer("group", ["npm/*"], terms, { timeoutMs: 5000 });
+    const change: AssignmentChange | null = await member.nextChange({ timeoutMs: 1000 });
+    const mine: TopicPartition[] = change?.partitions ?? member.assignments();
+    const done: PartitionOffset[] = mine.map((each) => ({ ...each, offset: member.position(each.partition, each.topic) ?? 0n }));
+    await member.commitOffsets(done);
+    const stored: bigint | null = await member.committed("npm/ts", 0);
+    void stored;
+  }
+  void share;
   // @ts-expect-error an option that there is not
   void (() => connect({ nonsense: true }));
   // @ts-expect-error offsets are bigint or number

@@ -12,8 +12,8 @@ const levada = useRequire ? require(`${packagePath}dist/index.js`) : await impor
 const { version } = require(`${packagePath}package.json`);
 
 const FEATURES = [
-  "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "cancel", "lz4", "zstd",
-  "idempotent", "reconnect", "password", "tls", "discovery", "retry",
+  "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
+  "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 ];
 
 // ---------------------------------------------------------------- values
@@ -113,9 +113,10 @@ function payloadOut(payload) {
 }
 
 function messageOut(message) {
-  const { partition, offset, timestampUs, appendTimeUs, payload, key, headers, id } = message;
+  const { topic, partition, offset, timestampUs, appendTimeUs, payload, key, headers, id } = message;
   const times = { offset: `${offset}`, timestamp_us: `${timestampUs}`, append_time_us: `${appendTimeUs}` };
-  return { partition, ...times, payload: payloadOut(payload), key: base64(key), headers: headers.map(headerOut), id: base64(id) };
+  const parts = { payload: payloadOut(payload), key: base64(key), headers: headers.map(headerOut), id: base64(id) };
+  return { topic, partition, ...times, ...parts };
 }
 
 /** `offset(5)` as this language writes it. */
@@ -131,7 +132,9 @@ function optionValue(name, value) {
 }
 
 /** Options whose text may consist of digits. */
-const TEXTS = new Set(["server", "user", "password", "token", "token_file", "context", "tls_server_name", "client_name"]);
+const TEXTS = new Set([
+  "server", "user", "password", "token", "token_file", "context", "tls_server_name", "client_name", "group", "instance",
+]);
 
 function options(given) {
   const set = Object.entries(given ?? {}).filter(([, value]) => value !== null);
@@ -206,6 +209,15 @@ const OPERATIONS = {
   "token.delete": [Client, (c, a, o) => c.admin.deleteToken(a.name, { user: a.user }, o), nothing],
   "token.list": [Client, (c, a, o) => c.admin.listTokens({ user: a.user }, o), items],
   status: [Client, (c, _, o) => c.admin.status(o), snake],
+  "group.list": [Client, (c, _, o) => c.admin.listGroups(o), items],
+  "group.describe": [Client, (c, a, o) => c.admin.describeGroup(a.group, o), snake],
+  "group.delete": [Client, (c, a, o) => c.admin.deleteGroup(a.group, o), nothing],
+  "group.offsets": [Client, (c, a, o) => c.admin.groupOffsets(a.group, { topics: a.topics }, o), items],
+  "group.reset_offsets": [
+    Client,
+    (c, a, o) => c.admin.resetOffsets(a.group, a.topics, position(a.position), { partition: a.partition, dryRun: a.dry_run ?? false }, o),
+    items,
+  ],
   "producer.open": [Client, (c, a, o) => c.producer(a.topic, options(a.options), o), keep],
   "producer.send": [Producer, (p, a, o) => p.send(messageIn(a.message), o), snake],
   "producer.enqueue": [Producer, (p, a, o) => p.enqueue(messageIn(a.message), o), keep],
@@ -214,6 +226,7 @@ const OPERATIONS = {
   "producer.flush": [Producer, (p, _, o) => p.flush(o), nothing],
   "producer.close": [Producer, (p, a) => p.close(timeout(a)), nothing],
   "consumer.open": [Client, (c, a, o) => c.consumer(a.topic, options(a.options), o), keep],
+  "group.open": [Client, (c, a, o) => c.groupConsumer(a.group, a.topics, options(a.options), o), keep],
   "consumer.receive": [
     Consumer,
     (k, a, o) => k.receive({ ...timeout(a), ...o }),
@@ -224,12 +237,21 @@ const OPERATIONS = {
     (k, a, o) => k.receiveBatch({ maxMessages: size(a.max_messages), maxBytes: size(a.max_bytes), ...timeout(a), ...o }),
     (messages) => ({ messages: [...messages].map(messageOut), finished: messages.finished }),
   ],
-  "consumer.seek": [Consumer, (k, a) => k.seek(a.partition, position(a.position)), nothing],
-  "consumer.position": [Consumer, (k, a) => k.position(a.partition), value],
-  "consumer.pause": [Consumer, (k, a) => k.pause(a.partition), nothing],
-  "consumer.resume": [Consumer, (k, a) => k.resume(a.partition), nothing],
+  "consumer.seek": [Consumer, (k, a) => k.seek(a.partition, position(a.position), a.topic), nothing],
+  "consumer.position": [Consumer, (k, a) => k.position(a.partition, a.topic), value],
+  "consumer.pause": [Consumer, (k, a) => k.pause(a.partition, a.topic), nothing],
+  "consumer.resume": [Consumer, (k, a) => k.resume(a.partition, a.topic), nothing],
+  "consumer.commit": [Consumer, (k, _, o) => k.commit(o), nothing],
+  "consumer.commit_offsets": [Consumer, (k, a, o) => k.commitOffsets(a.offsets.map(offsetIn), o), nothing],
+  "consumer.committed": [Consumer, (k, a, o) => k.committed(a.topic, a.partition, o), value],
+  "consumer.assignments": [Consumer, (k) => k.assignments(), items],
+  "consumer.next_change": [Consumer, (k, a, o) => k.nextChange({ ...timeout(a), ...o }), (change) => ({ change: snake(change) })],
   "consumer.close": [Consumer, (k, a) => k.close(timeout(a)), nothing],
 };
+
+function offsetIn({ topic, partition, offset }) {
+  return { topic, partition, offset: BigInt(offset) };
+}
 
 function size(count) {
   return count == null ? undefined : Number(count);
@@ -295,7 +317,7 @@ async function command(line) {
       const api = useRequire ? "cjs" : "esm";
       const runtime = `Node ${process.versions.node}`;
       const about = { client: "levada-node", client_version: version, language: "node", runtime, api };
-      return reply({ id, ok: { adapter_protocol: [1], ...about, features: FEATURES, wire_versions: [1], pid: process.pid } });
+      return reply({ id, ok: { adapter_protocol: [1], ...about, features: FEATURES, wire_versions: [1, 2], pid: process.pid } });
     }
     case "cancel":
       running.get(args.target)?.controller.abort();
