@@ -1405,7 +1405,7 @@ int32_t levada_group_delete(const struct levada_client_t *client,
                             struct levada_error_t **err);
 
 /*
- The offsets a group has stored, of topics and patterns such as `shop/*`, or of all (none given): a list of StoredOffset.
+ The offsets a group has stored, of topics and patterns, or of all (none given): a list of StoredOffset.
  */
 int32_t levada_group_offsets(const struct levada_client_t *client,
                              const char *group,

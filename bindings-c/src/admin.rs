@@ -207,7 +207,7 @@ pub unsafe extern "C" fn levada_group_delete(
     admin(client, "delete_group", value, err, || Ok(vec![("group".into(), given(group, "group")?)]))
 }
 
-/// The offsets a group has stored, of topics and patterns such as `shop/*`, or of all (none given): a list of StoredOffset.
+/// The offsets a group has stored, of topics and patterns, or of all (none given): a list of StoredOffset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_group_offsets(
     client: *const Client,
