@@ -14,6 +14,8 @@ use std::io::{self, Write};
 /// A message, borrowed from wherever it came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown<'a, H> {
+    /// Where several topics are read.
+    pub(crate) topic: Option<&'a str>,
     pub(crate) partition: u32,
     pub(crate) offset: u64,
     pub(crate) timestamp_us: i64,
@@ -59,9 +61,15 @@ where
     H: Iterator<Item = (&'a str, HeaderShown<'a>)>,
 {
     let (timestamp, append_time) = (rfc3339(message.timestamp_us), rfc3339(message.append_time_us));
+    out.write_all(b"{")?;
+    if let Some(topic) = message.topic {
+        out.write_all(b"\"topic\":")?;
+        string(out, topic)?;
+        out.write_all(b",")?;
+    }
     write!(
         out,
-        "{{\"partition\":{},\"offset\":{},\"timestamp\":\"{timestamp}\",\"append_time\":\"{append_time}\"",
+        "\"partition\":{},\"offset\":{},\"timestamp\":\"{timestamp}\",\"append_time\":\"{append_time}\"",
         message.partition, message.offset
     )?;
     field(out, "key", message.key)?;
@@ -115,7 +123,8 @@ where
 {
     let (dim, strong, plain) = if colour { ("\x1b[2m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
     let Shown { partition, offset, .. } = message;
-    write!(out, "{strong}{partition}:{offset}{plain}  {dim}{}{plain}", rfc3339(message.append_time_us))?;
+    let topic = message.topic.map(|topic| format!("{topic}:")).unwrap_or_default();
+    write!(out, "{strong}{topic}{partition}:{offset}{plain}  {dim}{}{plain}", rfc3339(message.append_time_us))?;
     if message.timestamp_us != message.append_time_us {
         write!(out, "  {dim}timestamp={}{plain}", rfc3339(message.timestamp_us))?;
     }
@@ -238,6 +247,7 @@ mod tests {
     fn message<'a>(key: Option<&'a [u8]>, payload: Option<&'a [u8]>) -> Shown<'a, NoHeaders> {
         let headers = std::iter::empty();
         Shown {
+            topic: None,
             partition: 3,
             offset: 12,
             timestamp_us: 1,

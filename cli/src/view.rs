@@ -1,7 +1,10 @@
 //! What the server says about its things, in the shapes that `--output json` prints. Times are RFC 3339.
 
 use crate::units::rfc3339;
-use levada::{PartitionInfo, ServerStatus, StreamInfo, TokenInfo, TopicInfo, UserInfo};
+use levada::{
+    GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo, ServerStatus, StoredOffset, StreamInfo,
+    TokenInfo, TopicInfo, UserInfo,
+};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -46,6 +49,68 @@ pub(crate) struct PartitionView {
     pub(crate) segment_count: u32,
     pub(crate) leader_epoch: u32,
     pub(crate) shard: u16,
+}
+
+#[derive(Serialize)]
+pub(crate) struct GroupView {
+    pub(crate) group: String,
+    pub(crate) state: &'static str,
+    pub(crate) strategy: &'static str,
+    pub(crate) generation: u64,
+    pub(crate) member_count: u32,
+    pub(crate) partition_count: u32,
+    /// Of all partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lag: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) members: Option<Vec<MemberView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) partitions: Option<Vec<GroupPartitionView>>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct MemberView {
+    pub(crate) member: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) user: String,
+    pub(crate) connected: bool,
+    pub(crate) topics: Vec<String>,
+    pub(crate) partition_count: u32,
+}
+
+#[derive(Serialize)]
+pub(crate) struct GroupPartitionView {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    /// Null is nobody.
+    pub(crate) member: Option<String>,
+    pub(crate) generation: u64,
+    /// Null is none.
+    pub(crate) stored_offset: Option<u64>,
+    pub(crate) log_start_offset: u64,
+    pub(crate) visible_end_offset: u64,
+    pub(crate) lag: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct StoredOffsetView {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+    pub(crate) epoch: u32,
+    pub(crate) committed_at: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct OffsetChangeView {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    /// Null is nothing stored.
+    pub(crate) before: Option<u64>,
+    pub(crate) after: u64,
 }
 
 #[derive(Serialize)]
@@ -141,6 +206,59 @@ impl From<PartitionInfo> for PartitionView {
             leader_epoch: info.leader_epoch,
             shard: info.shard,
         }
+    }
+}
+
+impl From<GroupInfo> for GroupView {
+    fn from(info: GroupInfo) -> Self {
+        Self {
+            group: info.group,
+            state: info.state.name(),
+            strategy: info.strategy.name(),
+            generation: info.generation,
+            member_count: info.member_count,
+            partition_count: info.partition_count,
+            lag: None,
+            members: None,
+            partitions: None,
+        }
+    }
+}
+
+impl From<MemberInfo> for MemberView {
+    fn from(info: MemberInfo) -> Self {
+        let MemberInfo { member, instance, user, connected, topics, partition_count } = info;
+        Self { member, instance, user, connected, topics, partition_count }
+    }
+}
+
+impl From<GroupPartitionInfo> for GroupPartitionView {
+    fn from(info: GroupPartitionInfo) -> Self {
+        Self {
+            stream: info.stream,
+            topic: info.topic,
+            partition: info.partition,
+            member: info.member,
+            generation: info.generation,
+            stored_offset: info.stored_offset,
+            log_start_offset: info.log_start_offset,
+            visible_end_offset: info.visible_end_offset,
+            lag: info.lag,
+        }
+    }
+}
+
+impl From<StoredOffset> for StoredOffsetView {
+    fn from(stored: StoredOffset) -> Self {
+        let StoredOffset { stream, topic, partition, offset, epoch, committed_at_us } = stored;
+        Self { stream, topic, partition, offset, epoch, committed_at: rfc3339(committed_at_us) }
+    }
+}
+
+impl From<OffsetChange> for OffsetChangeView {
+    fn from(change: OffsetChange) -> Self {
+        let OffsetChange { stream, topic, partition, before, after } = change;
+        Self { stream, topic, partition, before, after }
     }
 }
 

@@ -454,6 +454,18 @@ impl Connection {
         queued.expect("SubscriptionEnded is short");
     }
 
+    /// Ends a subscription whose assignment is gone: what was queued for it is dropped, and the word comes before what
+    /// [`Connection::push`] says next.
+    pub fn subscription_revoked(&mut self, message: &SubscriptionEnded) {
+        self.outbound.discard(Lane::Subscription(message.subscription));
+        self.control(0, message);
+    }
+
+    /// Pushes a message that is no batch: a change of a group or the end of a membership.
+    pub fn push<M: Message>(&mut self, message: &M) {
+        self.control(0, message);
+    }
+
     /// How many subscriptions are live: a connection with any is never idle.
     pub fn set_subscription_count(&mut self, count: usize) {
         self.subscription_count = count;

@@ -56,15 +56,25 @@ Examples:
   levada consume shop/orders --from last:5 --format pretty
   levada consume shop/orders --from time:2026-11-22T18:00:00Z --output json | jq .payload
   levada consume logs/app --from latest --follow
+  levada consume 'shop/*' --group billing --commit     # as a member of a group
 
 Without --follow it stops at the end the log had when the command began. Without a partition it reads all of them; each is in order, and `offset:N` and `last:N` are meant for each. `time:` compares the time the server appended a message.
 
 With --output json each message is one line:
   {\"partition\":0,\"offset\":0,\"timestamp\":\"…\",\"append_time\":\"…\",\"key\":\"…\",\"headers\":{},\"payload\":\"…\"}
-Without a key \"key\" is null. Bytes that are not UTF-8 are in \"payload_base64\" and \"key_base64\" instead.")]
+Without a key \"key\" is null. Bytes that are not UTF-8 are in \"payload_base64\" and \"key_base64\" instead. With --group there is a \"topic\" too.
+
+With --group it becomes a member of that group and reads the partitions it is assigned, of one or more topics or patterns (`*` stands for any run of characters but `/`), until Ctrl-C or --max. --from is for partitions the group has stored nothing for.")]
 pub(crate) struct ConsumeArgs {
-    #[arg(value_name = "STREAM/TOPIC[:PARTITION]")]
-    pub(crate) topic: TopicPart,
+    /// One topic or partition; with --group, topics and patterns
+    #[arg(value_name = "STREAM/TOPIC[:PARTITION]", required = true)]
+    pub(crate) topics: Vec<String>,
+    /// Read as a member of this consumer group
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// Store how far the group is: what was printed counts as done
+    #[arg(long, requires = "group")]
+    pub(crate) commit: bool,
     /// Where to start: earliest, latest, offset:N, time:RFC3339 or last:N
     #[arg(long, value_name = "POSITION", default_value = "earliest")]
     pub(crate) from: From,

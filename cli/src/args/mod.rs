@@ -3,11 +3,13 @@
 
 mod bench;
 mod data;
+mod groups;
 mod local;
 mod resources;
 
 pub(crate) use bench::{BenchArgs, BenchCommand};
 pub(crate) use data::{ConsumeArgs, CsvTypes, InputFormat, OutputFormat, ProduceArgs};
+pub(crate) use groups::{GroupCommand, GroupResetArgs};
 pub(crate) use local::{CompletionsArgs, ContextAddArgs, ContextCommand, PingArgs, RepairArgs, VerifyArgs};
 pub(crate) use resources::{
     CodecName, DurabilityName, PartitionCommand, RoleName, StreamCommand, TokenCommand, TopicChangesArgs, TopicCommand,
@@ -112,6 +114,9 @@ pub(crate) enum Command {
         after_help = "What is altered belongs to the topic: `levada topic alter`. Partitions are only ever added, because their number decides where a key's messages are; `levada topic purge STREAM/TOPIC:PARTITION` removes the messages of one."
     )]
     Partition(PartitionCommand),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Create, list, describe, alter and delete users
     #[command(subcommand)]
     User(UserCommand),
@@ -162,6 +167,10 @@ mod tests {
             "levada consume s/t --from time:2026-11-22T18:00:00Z --output json",
             "levada consume s/t --from last:10",
             "levada bench produce --messages 10 --size 100 --batch-messages 5 --producers 2 --partitions 2 --durability disk",
+            "levada consume s/t s/u* --group g --commit --max 5",
+            "levada group describe g --output json",
+            "levada group offsets g s/*",
+            "levada group reset g s/* s/t --to last:10 --partition 2 --dry-run",
             "levada verify DIR",
             "levada repair DIR --partition 1:0 --accept-loss",
             "levada context add lab 127.0.0.1:7420",

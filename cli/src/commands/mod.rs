@@ -5,6 +5,7 @@ mod completions;
 mod consume;
 mod context;
 mod directory;
+mod group;
 mod partition;
 mod ping;
 mod produce;
@@ -24,6 +25,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Stream(command) => stream::run(session, command).await,
         Command::Topic(command) => topic::run(session, command).await,
         Command::Partition(command) => partition::run(session, command).await,
+        Command::Group(command) => group::run(session, command).await,
         Command::User(command) => user::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
         Command::Produce(args) => produce::run(session, args).await,

@@ -245,6 +245,8 @@ impl Share {
     /// Nobody is answered from now on.
     pub(crate) fn close(&mut self) {
         self.jobs.clear();
+        self.changes.clear();
+        self.held.clear();
         self.leaving = None;
     }
 }

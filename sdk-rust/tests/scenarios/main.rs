@@ -7,6 +7,10 @@ mod client;
 #[cfg(test)]
 mod consumer;
 #[cfg(test)]
+mod coordinator;
+#[cfg(test)]
+mod groups;
+#[cfg(test)]
 mod producer;
 #[cfg(test)]
 mod stage;

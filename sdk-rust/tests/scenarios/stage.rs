@@ -21,6 +21,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::coordinator::{self, Coordinator};
+
 /// What happens to a Produce request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
@@ -68,7 +70,8 @@ struct Partition {
     forgotten: BTreeSet<(u64, u32)>,
 }
 
-struct State {
+pub(crate) struct State {
+    pub(crate) coordinator: Coordinator,
     partitions: Vec<Partition>,
     script: VecDeque<Act>,
     default_act: Act,
@@ -95,6 +98,14 @@ struct State {
     max_in_flight: u16,
 }
 
+impl State {
+    /// Where a partition ends, and its epoch.
+    pub(crate) fn end_of(&self, partition: u32) -> (u64, u32) {
+        let partition = &self.partitions[partition as usize];
+        (partition.next_offset, partition.epoch)
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Stage {
     state: Arc<Mutex<State>>,
@@ -108,6 +119,7 @@ impl Stage {
         let partition = || Partition { epoch: 1, ..Partition::default() };
         Stage {
             state: Arc::new(Mutex::new(State {
+                coordinator: Coordinator::default(),
                 partitions: (0..partition_count).map(|_| partition()).collect(),
                 script: VecDeque::new(),
                 default_act: Act::Behave,
@@ -134,7 +146,7 @@ impl Stage {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
@@ -142,7 +154,7 @@ impl Stage {
         self.changed.send_modify(|version| *version += 1);
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.state());
         self.stir();
         result
@@ -335,7 +347,7 @@ impl Partition {
     }
 }
 
-fn error(code: ErrorCode, details: &[(&str, u64)]) -> Error {
+pub(crate) fn error(code: ErrorCode, details: &[(&str, u64)]) -> Error {
     Error::new(code, "as the script says", details.iter().map(|(name, value)| Detail::new(*name, value)).collect())
 }
 
@@ -357,17 +369,19 @@ impl Connector for Stage {
     }
 }
 
-struct Subscription {
-    partition: usize,
+pub(crate) struct Subscription {
+    pub(crate) partition: usize,
     next_offset: u64,
     credit: i64,
+    /// Of the assignment it is for.
+    pub(crate) generation: Option<u64>,
 }
 
-struct Serving {
+pub(crate) struct Serving {
     stage: Stage,
-    number: usize,
-    machine: Connection,
-    subscriptions: BTreeMap<u32, Subscription>,
+    pub(crate) number: usize,
+    pub(crate) machine: Connection,
+    pub(crate) subscriptions: BTreeMap<u32, Subscription>,
     unanswered: usize,
     cut: bool,
 }
@@ -436,6 +450,7 @@ impl Serving {
             self.unanswered -= 1;
             self.machine.reply(correlation, &ack);
         }
+        coordinator::push(self, &mut state);
         for (id, subscription) in &mut self.subscriptions {
             let partition = &state.partitions[subscription.partition];
             let (log_start_offset, visible_end_offset) = (partition.start_offset, partition.next_offset);
@@ -528,7 +543,6 @@ impl Serving {
                 self.machine.reply(correlation, &ProducerOpened { producer_id, producer_epoch });
             }
             Request::Produce(produce) => self.produce(&mut state, correlation, &produce, body),
-            Request::Subscribe(subscribe) => self.subscribe(&state, correlation, &subscribe),
             Request::Unsubscribe(unsubscribe) => {
                 self.subscriptions.remove(&unsubscribe.subscription);
                 self.machine.unsubscribed(correlation, unsubscribe.subscription);
@@ -539,9 +553,14 @@ impl Serving {
                     subscription.credit += i64::try_from(credit.credit_bytes).unwrap();
                 }
             }
-            other => self
-                .machine
-                .fail(correlation, &error(ErrorCode::Unsupported, &[("what", u64::from(other.kind().code()))])),
+            Request::Subscribe(subscribe) if subscribe.member.is_some() || subscribe.group.is_some() => {
+                match coordinator::start_of(&state, &subscribe) {
+                    Ok(position) => self.subscribe(&state, correlation, &Subscribe { position, ..subscribe }),
+                    Err(refusal) => self.machine.fail(correlation, &refusal),
+                }
+            }
+            Request::Subscribe(subscribe) => self.subscribe(&state, correlation, &subscribe),
+            other => coordinator::request(self, &mut state, correlation, other),
         }
         drop(state);
         self.stage.stir();
@@ -636,7 +655,8 @@ impl Serving {
         };
         self.machine.reply(correlation, &subscribed);
         let credit = i64::try_from(subscribe.credit_bytes).unwrap();
-        let subscription = Subscription { partition: subscribe.partition as usize, next_offset, credit };
+        let (partition, generation) = (subscribe.partition as usize, subscribe.generation);
+        let subscription = Subscription { partition, next_offset, credit, generation };
         assert!(
             self.subscriptions.insert(subscribe.subscription, subscription).is_none(),
             "a subscription id came twice"
