@@ -301,6 +301,7 @@ mod tests {
         ];
         let plain = message(None, Some(b"p"));
         let message = Shown {
+            topic: None,
             headers: headers.into_iter(),
             partition: plain.partition,
             offset: plain.offset,

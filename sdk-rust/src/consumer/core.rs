@@ -58,7 +58,7 @@ pub(crate) struct ConsumerCore {
     terms: Terms,
     random: Arc<dyn Random>,
     lanes: Vec<Lane>,
-    membership: Option<Membership>,
+    membership: Option<Box<Membership>>,
     /// Subscriptions of partitions that are read no more.
     stale: Vec<u32>,
     deadline_ms: Option<u64>,
@@ -72,9 +72,9 @@ impl Lane {
 }
 
 impl ConsumerCore {
-    pub(crate) fn new(inbound: Arc<Inbound>, terms: Terms, random: Arc<dyn Random>) -> ConsumerCore {
+    pub(crate) fn new(inbound: Arc<Inbound>, mut terms: Terms, random: Arc<dyn Random>) -> ConsumerCore {
         let lanes = inbound.lock().lanes.iter().map(|_| Lane::new(terms.backoff)).collect();
-        let membership = terms.group.clone().map(|group| Membership::new(group, Arc::clone(&random)));
+        let membership = terms.group.take().map(|group| Box::new(Membership::new(group, Arc::clone(&random))));
         let stale = Vec::new();
         ConsumerCore { inbound, terms, random, lanes, membership, stale, deadline_ms: None, closed: false }
     }
@@ -158,7 +158,7 @@ impl ConsumerCore {
                 let subscription = out.claim_subscription();
                 inbound.clear();
                 inbound.window_bytes = window_bytes.unwrap_or(inbound.window_bytes);
-                let request = subscribe(subscription, inbound, self.membership.as_ref());
+                let request = subscribe(subscription, inbound, self.membership.as_deref());
                 lane.phase = match out.try_request(&request, Tag::Subscribe { lane: index, subscription }) {
                     Ok(()) => Phase::Asked(subscription),
                     Err(error) => {

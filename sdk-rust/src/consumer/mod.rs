@@ -143,7 +143,7 @@ impl Consumer {
         let lane = |(partition, start)| {
             InboundLane::new(LaneKey { topic: Arc::clone(&name), topic_id, partition }, start, window_bytes)
         };
-        let share = options.group.is_some().then(|| Share::without_member());
+        let share = options.group.is_some().then(Share::without_member);
         let inbound = Inbound::new(starts.into_iter().map(lane).collect(), share);
         let group = options.group.map(|group| GroupTerms {
             group,
