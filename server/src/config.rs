@@ -64,6 +64,8 @@ pub struct Config {
     pub open_files: usize,
     /// Settings of a partition whose topic does not say otherwise.
     pub partition: PartitionConfig,
+    /// How long stored offsets outlast the last member and the last commit of their group.
+    pub group_retention: Duration,
     /// Largest batch, counted uncompressed.
     pub max_batch_bytes: u32,
     /// Connections of all shards together.

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::edge::limits::Connections;
 use crate::env::{Accepted, Core, Env, Listener};
 use crate::failure::Failure;
+use crate::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
 use crate::metadata::event::{ClusterBorn, TokenCreated, UserCreated};
 use crate::metadata::store::FORMAT_LEVEL;
 use crate::metadata::{CommitError, Layout, MetadataError, MetadataStore, Role, Snapshot, directories};
@@ -83,6 +84,8 @@ pub struct Server {
     env: Env,
     shards: Rc<AllShards>,
     stop_accepting: oneshot::Sender<()>,
+    stop_groups: oneshot::Sender<()>,
+    groups: tokio::task::JoinHandle<()>,
     stop_metadata: oneshot::Sender<()>,
     metadata: tokio::task::JoinHandle<()>,
     /// One order to stop per core. Not one for all: who waits together is woken in no certain order.
@@ -117,10 +120,24 @@ impl Server {
         let (admin_inbox, admin_requests) = mpsc::channel(CONTROL_INBOX);
         let admin = AdminHandle::new(admin_inbox);
 
-        let cores = start_cores(&env, &config, store.snapshot(), &admin, &auth).await?;
+        let (groups, groups_inbox) = GroupsHandle::channel();
+        let handles = (admin, auth, groups);
+        let cores = start_cores(&env, &config, store.snapshot(), &handles).await?;
         let stop_cores = cores.stop_cores;
+        let (installed, newest_installed) = watch::channel(Arc::clone(store.snapshot()));
+        let group_options = GroupsOptions {
+            layout,
+            retention: config.group_retention,
+            clock: Arc::clone(&env.control.clock),
+            random: Arc::clone(&env.control.random),
+        };
+        let groups =
+            GroupsOwner::open(group_options, store.storage(), Arc::clone(&cores.handles), newest_installed).await;
+        let (stop_groups, groups_stopped) = oneshot::channel();
+        let groups = tokio::task::spawn_local(groups.run(groups_inbox, groups_stopped));
         let shards = Rc::new(AllShards {
             handles: cores.handles,
+            installed,
             connections: cores.connections,
             newest: published.subscribe(),
         });
@@ -138,7 +155,18 @@ impl Server {
 
         let (stop_accepting, accepting_stopped) = oneshot::channel();
         tokio::task::spawn_local(accept(listener, cores.handovers, accepting_stopped));
-        Ok(Self { address, first_start, env, shards, stop_accepting, stop_metadata, metadata, stop_cores })
+        Ok(Self {
+            address,
+            first_start,
+            env,
+            shards,
+            stop_accepting,
+            stop_groups,
+            groups,
+            stop_metadata,
+            metadata,
+            stop_cores,
+        })
     }
 
     /// Where it listens.
@@ -156,7 +184,12 @@ impl Server {
     /// Stops cleanly: nothing acknowledged is lost, and the next start has nothing to recover.
     pub async fn shutdown(self) {
         drop(self.stop_accepting);
-        // Metadata first: its owner must not wait for a shard that has stopped, and its last version is on every shard.
+        // Groups first: their logs are in the storage of metadata.
+        drop(self.stop_groups);
+        if self.groups.await.is_err() {
+            tracing::error!("the owner of groups ended in a panic");
+        }
+        // Metadata next: its owner must not wait for a shard that has stopped, and its last version is on every shard.
         drop(self.stop_metadata);
         drop(self.stop_cores);
         if self.metadata.await.is_err() {
@@ -258,8 +291,7 @@ async fn start_cores(
     env: &Env,
     config: &Config,
     snapshot: &Arc<Snapshot>,
-    admin: &AdminHandle,
-    auth: &AuthHandle,
+    (admin, auth, groups): &(AdminHandle, AuthHandle, GroupsHandle),
 ) -> Result<Cores, StartError> {
     let (handles, inboxes): (Vec<_>, Vec<_>) = (0..config.shard_count).map(|_| ShardHandle::channel()).unzip();
     let handles: Arc<[ShardHandle]> = handles.into();
@@ -279,6 +311,7 @@ async fn start_cores(
             snapshot: Arc::clone(snapshot),
             admin: admin.clone(),
             auth: auth.clone(),
+            groups: groups.clone(),
             shared: shared.clone(),
             stopping,
             ready: is_ready,
@@ -329,6 +362,8 @@ struct AllShards {
     handles: Arc<[ShardHandle]>,
     connections: Arc<Connections>,
     newest: watch::Receiver<Arc<Snapshot>>,
+    /// The version that every shard has.
+    installed: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Shards for AllShards {
@@ -345,6 +380,7 @@ impl Shards for AllShards {
                 installs.spawn_local(async move { drop(handle.install(snapshot).await) });
             }
             while installs.join_next().await.is_some() {}
+            self.installed.send_replace(snapshot);
         })
     }
 

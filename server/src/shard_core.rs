@@ -16,6 +16,7 @@ use crate::broker::{Routes, Shard, ShardHandle, ShardInbox, ShardOptions};
 use crate::config::{Config, TlsFiles};
 use crate::edge::{ConnectionLimits, Connections, Edge, EdgeOptions, tls};
 use crate::env::{Accepted, CoreEnv};
+use crate::groups::GroupsHandle;
 use crate::metadata::Snapshot;
 
 /// What all cores share: counts and budgets of the whole server, its TLS identity.
@@ -61,6 +62,7 @@ pub(crate) struct ShardStart {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) admin: AdminHandle,
     pub(crate) auth: AuthHandle,
+    pub(crate) groups: GroupsHandle,
     pub(crate) shared: Shared,
     /// Closes when the server stops.
     pub(crate) stopping: oneshot::Receiver<()>,
@@ -92,7 +94,7 @@ pub(crate) async fn run(env: CoreEnv, start: ShardStart) {
         async move { shard.run(inbox).await }
     });
     let Shared { connections, budget, tls } = start.shared;
-    let handlers = (start.auth, start.admin);
+    let handlers = (start.auth, start.admin, start.groups);
     let edge = Edge::new(EdgeOptions::new(&config), Rc::clone(&shard), handlers, tls, connections, budget);
     shard.install(start.snapshot).await;
     if start.ready.send(()).is_err() {

@@ -52,8 +52,8 @@ pub struct CommitOffset {
     pub generation: u64,
     /// Of the next message to be read.
     pub offset: u64,
-    /// Leader epoch of the last message done; 0 where there is none.
-    pub epoch: u32,
+    /// Leader epoch of the last message done; absent where there is none.
+    pub epoch: Option<u32>,
     /// The offset may be lower than the one stored.
     pub rewind: bool,
     /// The last commit of an assignment that was revoked: the partition may go to its next member.

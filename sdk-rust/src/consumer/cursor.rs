@@ -170,7 +170,7 @@ impl Cursor {
         };
         lane.progress.reached = Some(handed);
         let Some(processed) = processed else { return false };
-        lane.progress.processed = Some((processed, batch.leader_epoch()));
+        lane.progress.processed = Some((processed, Some(batch.leader_epoch())));
         self.handed_messages = self.handed_messages.saturating_sub(1);
         state.share.as_mut().is_some_and(|share| share.processed(1)) && state.schedule()
     }

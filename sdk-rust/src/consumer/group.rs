@@ -256,6 +256,6 @@ fn entry(state: &InboundState, wanted: &PartitionOffset, is_member: bool) -> Res
     };
     let lane = &state.lanes[index];
     // The epoch is known where reading stands.
-    let epoch = lane.handed().filter(|(offset, _)| *offset == wanted.offset).map_or(0, |(_, epoch)| epoch);
+    let epoch = lane.handed().filter(|(offset, _)| *offset == wanted.offset).and_then(|(_, epoch)| epoch);
     Ok(Entry::new(index, lane, wanted.offset, epoch))
 }

@@ -102,9 +102,9 @@ impl InboundLane {
     }
 
     /// Offset after the last message handed out, and the epoch there, once they are known.
-    pub(crate) fn handed(&self) -> Option<(u64, u32)> {
+    pub(crate) fn handed(&self) -> Option<(u64, Option<u32>)> {
         let offset = (self.start.kind == PositionKind::Offset).then_some(self.start.value);
-        Some((self.progress.reached.or(offset)?, self.epoch.unwrap_or(0)))
+        Some((self.progress.reached.or(offset)?, self.epoch))
     }
 
     /// Begins a new life as another assignment of the partition.

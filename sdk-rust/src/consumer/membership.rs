@@ -397,7 +397,7 @@ impl Membership {
                     partition,
                     generation,
                     offset: resolved.offset,
-                    epoch: resolved.leader_epoch,
+                    epoch: None,
                     rewind: false,
                     release: true,
                 });

@@ -46,7 +46,7 @@ pub(crate) struct Progress {
     /// Offset after the last message handed out, where a layer above keeps some of what it took.
     pub(crate) reached: Option<u64>,
     /// Offset after the last message processed, and the epoch there.
-    pub(crate) processed: Option<(u64, u32)>,
+    pub(crate) processed: Option<(u64, Option<u32>)>,
     /// The offset committed last, or where reading began.
     pub(crate) floor: Option<u64>,
     /// How often the position was moved, and how often when the last commit was made.
@@ -76,7 +76,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(index: usize, lane: &InboundLane, offset: u64, epoch: u32) -> Entry {
+    pub(crate) fn new(index: usize, lane: &InboundLane, offset: u64, epoch: Option<u32>) -> Entry {
         let commit = CommitOffset {
             topic_id: lane.key.topic_id,
             partition: lane.key.partition,
@@ -99,7 +99,10 @@ impl Entry {
 }
 
 /// Entries for what was handed out, or only for what was processed, where that is not committed yet.
-pub(crate) fn uncommitted(lanes: &[InboundLane], up_to: impl Fn(&InboundLane) -> Option<(u64, u32)>) -> Vec<Entry> {
+pub(crate) fn uncommitted(
+    lanes: &[InboundLane],
+    up_to: impl Fn(&InboundLane) -> Option<(u64, Option<u32>)>,
+) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (index, lane) in lanes.iter().enumerate().filter(|(_, lane)| lane.active) {
         if let Some((offset, epoch)) = up_to(lane)
@@ -116,7 +119,7 @@ pub(crate) fn last_commit(index: usize, lane: &InboundLane, auto_commit: bool) -
     let processed = lane.progress.processed.filter(|_| auto_commit);
     let (offset, epoch) = match processed {
         Some(processed) => processed,
-        None => (lane.progress.floor?, lane.epoch.unwrap_or(0)),
+        None => (lane.progress.floor?, lane.epoch),
     };
     Some(CommitOffset { release: true, ..Entry::new(index, lane, offset, epoch).commit })
 }

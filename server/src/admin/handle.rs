@@ -57,6 +57,14 @@ admin_replies!(
     Tokens,
     ServerStatus,
     ProducerOpened,
+    GroupJoined,
+    GroupLeft,
+    Committed,
+    OffsetsRead,
+    OffsetsReset,
+    Groups,
+    GroupDescribed,
+    GroupDeleted,
 );
 
 /// Messages to the owner of metadata.

@@ -28,6 +28,8 @@ pub enum DataRequest {
     Credit(Credit),
     /// End a push.
     Unsubscribe(Unsubscribe),
+    /// End a push whose assignment is gone. A notice: nobody waits for an answer.
+    Cut(u32),
     /// What a position comes to.
     ResolvePosition(ResolvePosition),
 }
@@ -52,6 +54,8 @@ pub enum ShardMessage {
     Install(Arc<Snapshot>, oneshot::Sender<()>),
     /// This shard's partitions of a topic, by number.
     Describe(u32, oneshot::Sender<Result<Vec<PartitionInfo>, Failure>>),
+    /// What a position comes to.
+    Resolve(ResolvePosition, oneshot::Sender<Result<PositionResolved, Failure>>),
     /// Delete every visible message of a topic's partitions here, or of one of them.
     Purge {
         /// Which topic.
@@ -82,6 +86,10 @@ pub enum ToConnection {
     Goodbye(GoodbyeReason, &'static str),
     /// The control thread answered an administrative request.
     Admin(u32, Result<Box<crate::admin::AdminReply>, Failure>),
+    /// The owner of groups knows whether the assignment of a subscription is live, and what is stored for it.
+    GroupPosition(u32, Result<Option<crate::groups::StoredPosition>, Failure>),
+    /// Something changed for a member that the connection speaks for.
+    Group(Box<crate::groups::Push>),
     /// The control thread knows now whom the connection speaks for.
     Session(u32, Box<crate::auth::Session>),
 }

@@ -21,7 +21,7 @@ pub async fn resolve(log: &Partition, position: &Position, epoch: Option<u32>) -
         PositionKind::Latest => log.watermarks().visible_end_offset,
         PositionKind::Last => log.offset_for_last(position.value),
         PositionKind::Stored => {
-            return Err(Failure::because(ErrorCode::Unsupported, "this server stores no offsets of groups yet")
+            return Err(Failure::because(ErrorCode::Unsupported, "position stored needs a group, and Fetch has none")
                 .with("what", "position stored"));
         }
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use levada_protocol::ErrorCode;
-use levada_protocol::messages::PartitionInfo;
+use levada_protocol::messages::{PartitionInfo, PositionResolved, ResolvePosition};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::link::Link;
@@ -61,6 +61,14 @@ impl ShardHandle {
     /// `SHUTTING_DOWN`.
     pub async fn describe(&self, topic_id: u32) -> Result<Vec<PartitionInfo>, Failure> {
         self.ask(|reply| ShardMessage::Describe(topic_id, reply)).await?
+    }
+
+    /// What a position comes to in a partition of this shard. For the control thread only.
+    ///
+    /// # Errors
+    /// As for the request.
+    pub async fn resolve(&self, request: ResolvePosition) -> Result<PositionResolved, Failure> {
+        self.ask(|reply| ShardMessage::Resolve(request, reply)).await?
     }
 
     /// Durably deletes every message visible now. Partitions of other shards are none of its business. For the control

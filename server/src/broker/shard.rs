@@ -114,6 +114,10 @@ impl Shard {
                 }
                 ShardMessage::Install(snapshot, reply) => self.start_install(snapshot, reply),
                 ShardMessage::Describe(topic_id, reply) => drop(reply.send(self.describe(topic_id))),
+                ShardMessage::Resolve(request, reply) => {
+                    let shard = Rc::clone(self);
+                    tokio::task::spawn_local(async move { drop(reply.send(shard.resolve_position(&request).await)) });
+                }
                 ShardMessage::Purge { topic_id, partition, reply } => self.start_purge(topic_id, partition, reply),
                 ShardMessage::Status(reply) => drop(reply.send(self.status())),
                 ShardMessage::Shutdown => break,
@@ -157,6 +161,7 @@ impl Shard {
             DataRequest::Subscribe(request) => self.subscribe(caller, correlation, request),
             DataRequest::Credit(credit) => self.credit(caller.link.id, &credit),
             DataRequest::Unsubscribe(request) => self.unsubscribe(caller, correlation, &request),
+            DataRequest::Cut(subscription) => self.cut(caller.link.id, subscription),
             DataRequest::ResolvePosition(request) => self.start_resolve(caller, correlation, request),
         }
     }

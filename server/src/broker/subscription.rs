@@ -144,6 +144,14 @@ impl Shard {
         });
     }
 
+    /// Ends a push without a word: the connection has said why.
+    pub(super) fn cut(&self, connection: ConnectionId, subscription: u32) {
+        if let Some(subscription) = self.subscriptions.borrow_mut().remove(&(connection, subscription)) {
+            subscription.cancelled.set(true);
+            subscription.signal.notify_one();
+        }
+    }
+
     /// Takes an ended subscription off the list, unless its id names another one by now.
     fn forget(&self, key: (ConnectionId, u32), subscription: &Rc<Subscription>) {
         let mut subscriptions = self.subscriptions.borrow_mut();

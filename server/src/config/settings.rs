@@ -119,6 +119,8 @@ settings! {
     flush_interval: Span = "LEVADA_FLUSH_INTERVAL", "TIME";
     /// How long an idle producer is remembered for the detection of duplicates
     producer_expiry: Span = "LEVADA_PRODUCER_EXPIRY", "TIME";
+    /// How long stored offsets outlast the last member and the last commit of their group
+    group_retention: Span = "LEVADA_GROUP_RETENTION", "TIME";
     /// Largest batch, counted uncompressed
     max_batch_bytes: ByteSize = "LEVADA_MAX_BATCH_BYTES", "SIZE";
     /// Connections, all cores together
@@ -228,6 +230,7 @@ impl Settings {
             segment_bytes: size(partition.segment_bytes),
             flush_interval: Some(Span(partition.flush_interval)),
             producer_expiry: Some(Span(Duration::from_micros(partition.producer_expiry_us))),
+            group_retention: span(7 * 24 * 3600),
             max_batch_bytes: size(limits::MAX_BATCH_BYTES as u64),
             max_connections: Some(10_000),
             connection_bytes: size(64 << 20),
@@ -289,6 +292,7 @@ impl Settings {
             "segment_bytes" => text(self.segment_bytes),
             "flush_interval" => text(self.flush_interval),
             "producer_expiry" => text(self.producer_expiry),
+            "group_retention" => text(self.group_retention),
             "max_batch_bytes" => text(self.max_batch_bytes),
             "max_connections" => plain(self.max_connections),
             "connection_bytes" => text(self.connection_bytes),
@@ -364,6 +368,7 @@ impl Settings {
             low_water_bytes: filled.low_water_bytes.map(|size| size.0),
             open_files: DEFAULT_OPEN_FILES,
             partition,
+            group_retention: duration("group_retention", filled.group_retention)?,
             max_batch_bytes: u32::try_from(max_batch_bytes).expect("checked against the protocol's limit"),
             max_connections,
             connection_bytes,

@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 
 use crate::broker::link::{OutboundCharge, REMOTE_INBOX_MESSAGES, SharedCharge};
 use crate::broker::{ConnectionId, Link, Mailbox, Origin, Outbound, Readable, ToConnection};
+use crate::edge::groups::{Carried, GroupsInbox, Positioning};
 use crate::edge::limits::Admitted;
 use crate::edge::listener::{Edge, Live};
 
@@ -106,6 +107,12 @@ pub(super) struct ConnectionTask<S> {
     pub(super) subscriptions: BTreeMap<u32, u16>,
     /// Subscribe requests under way, by correlation.
     pub(super) subscribing: BTreeMap<u32, u32>,
+    /// Assignments that subscriptions end with.
+    pub(super) carried: BTreeMap<u32, Carried>,
+    /// Requests that wait for what their group knows, by correlation.
+    pub(super) positioning: BTreeMap<u32, Positioning>,
+    /// The inbox for the owner of groups, made when first needed.
+    pub(super) groups: GroupsInbox,
     /// Produce requests under way, by correlation.
     pub(super) producing: BTreeMap<u32, Producing>,
     /// Bytes of their batches that other cores hold.
@@ -153,6 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             readable: Readable::default(),
             subscriptions: BTreeMap::new(),
             subscribing: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            positioning: BTreeMap::new(),
+            groups: None,
             producing: BTreeMap::new(),
             abroad_bytes: 0,
             administering_count: 0,
@@ -181,6 +191,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     pub(super) async fn run(&mut self) -> End {
         let end = poll_fn(|context| self.poll(context)).await;
         self.link.close();
+        if self.groups.is_some() {
+            self.edge.groups.gone(self.link.id);
+        }
         end
     }
 
@@ -223,6 +236,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             moved = true;
         }
         while let Some((_, inbox)) = &mut self.remote
+            && let Poll::Ready(Some(message)) = inbox.poll_recv(context)
+        {
+            self.on_message(message);
+            moved = true;
+        }
+        while let Some((_, inbox)) = &mut self.groups
             && let Poll::Ready(Some(message)) = inbox.poll_recv(context)
         {
             self.on_message(message);

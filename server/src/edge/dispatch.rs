@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use levada_protocol::messages::{Authenticate, Request, SubscriptionEnded};
+use levada_protocol::messages::{Authenticate, Request};
 use levada_protocol::server::ServerEvent;
 use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,8 +13,9 @@ use crate::admin;
 use crate::auth::{Attempt, Principal, Session};
 use crate::broker::message::FetchedBatches;
 use crate::broker::shard::Caller;
-use crate::broker::{DataReply, DataRequest, Delivery, Readable, ToConnection, routing};
+use crate::broker::{DataReply, DataRequest, Delivery, Readable, ToConnection};
 use crate::edge::connection::{ConnectionTask, Producing};
+use crate::edge::groups::ended;
 use crate::failure::Failure;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
@@ -53,19 +54,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 let owner = self.edge.shard.routes().shard_of(fetch.topic_id, fetch.partition);
                 self.route(correlation, owner, DataRequest::Fetch(fetch))
             }
-            Request::ResolvePosition(resolve) => {
-                let owner = self.edge.shard.routes().shard_of(resolve.topic_id, resolve.partition);
-                self.route(correlation, owner, DataRequest::ResolvePosition(resolve))
-            }
-            Request::Subscribe(subscribe) => {
-                let owner = self.edge.shard.routes().shard_of(subscribe.topic_id, subscribe.partition);
-                let id = subscribe.subscription;
-                self.check_new_subscription(id)?;
-                self.subscriptions.insert(id, owner);
-                self.subscribing.insert(correlation, id);
-                self.machine.set_subscription_count(self.subscriptions.len());
-                self.route(correlation, owner, DataRequest::Subscribe(subscribe))
-            }
+            Request::ResolvePosition(resolve) => self.resolve_position(correlation, resolve),
+            Request::Subscribe(subscribe) => self.subscribe(correlation, subscribe),
             Request::Unsubscribe(unsubscribe) => {
                 let id = unsubscribe.subscription;
                 let owner = self.subscriptions.get(&id).copied().ok_or_else(|| {
@@ -75,11 +65,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 self.route(correlation, owner, DataRequest::Unsubscribe(unsubscribe))
             }
             Request::Credit(credit) => {
-                if let Some(owner) = self.subscriptions.get(&credit.subscription).copied() {
+                if !self.credit_waiting(&credit)
+                    && let Some(owner) = self.subscriptions.get(&credit.subscription).copied()
+                {
                     self.grant(owner, credit);
                 }
                 Ok(())
             }
+            request @ (Request::JoinGroup(_)
+            | Request::LeaveGroup(_)
+            | Request::Commit(_)
+            | Request::ReadOffsets(_)
+            | Request::ResetOffsets(_)
+            | Request::ListGroups(_)
+            | Request::DescribeGroup(_)
+            | Request::DeleteGroup(_)) => self.ask_groups(correlation, request),
             request => {
                 self.administrate(correlation, request);
                 Ok(())
@@ -116,12 +116,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         }
     }
 
-    fn forget_subscription(&mut self, subscription: u32) {
+    pub(super) fn forget_subscription(&mut self, subscription: u32) {
         self.subscriptions.remove(&subscription);
+        self.carried.remove(&subscription);
         self.machine.set_subscription_count(self.subscriptions.len());
     }
 
-    fn route(&mut self, correlation: u32, owner: u16, request: DataRequest) -> Result<(), Failure> {
+    pub(super) fn route(&mut self, correlation: u32, owner: u16, request: DataRequest) -> Result<(), Failure> {
         let edge = Rc::clone(&self.edge);
         let (origin, link, readable) = (self.origin.clone(), std::sync::Arc::clone(&self.link), self.readable);
         let caller = Caller { origin: &origin, link: &link, readable };
@@ -129,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         edge.shard.route(&caller, correlation, owner, request, || Self::remote_inbox(remote))
     }
 
-    fn check_new_subscription(&self, id: u32) -> Result<(), Failure> {
+    pub(super) fn check_new_subscription(&self, id: u32) -> Result<(), Failure> {
         if self.subscriptions.contains_key(&id) {
             return Err(Failure::because(ErrorCode::Conflict, format!("subscription {id} exists on this connection")));
         }
@@ -140,20 +141,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         Ok(())
     }
 
-    /// Credit must arrive: when another core's inbox is full, a task of its own waits for room, and the core does not.
+    /// Credit must arrive.
     fn grant(&mut self, owner: u16, credit: levada_protocol::messages::Credit) {
         let again = credit.clone();
         if self.route(0, owner, DataRequest::Credit(credit)).is_ok() {
             return;
         }
-        let edge = Rc::clone(&self.edge);
-        let (link, readable) = (std::sync::Arc::clone(&self.link), self.readable);
-        let reply_to = Self::remote_inbox(self.remote_mut());
-        tokio::task::spawn_local(async move {
-            if let routing::Owner::There(shard) = edge.shard.routes().at(owner) {
-                shard.send_notice(DataRequest::Credit(again), reply_to, link, readable).await;
-            }
-        });
+        self.send_later(owner, DataRequest::Credit(again));
     }
 
     fn authenticate(&mut self, correlation: u32, request: Authenticate) {
@@ -192,13 +186,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             ToConnection::Failed(correlation, failure) => self.fail(correlation, &failure),
             ToConnection::Deliver(delivery) => {
                 let Delivery { head, slices, charge } = *delivery;
-                if self.is_revoked() {
+                if self.is_revoked() || !self.subscriptions.contains_key(&head.subscription) {
                     return self.link.outbound.cancel(charge);
                 }
                 self.charge(charge);
                 self.machine.deliver(&head, slices);
             }
             ToConnection::Ended(subscription, failure) => {
+                if !self.subscriptions.contains_key(&subscription) {
+                    return;
+                }
                 self.forget_subscription(subscription);
                 self.machine.subscription_ended(&ended(subscription, &failure));
             }
@@ -210,6 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                     Err(failure) => self.fail(correlation, &failure),
                 }
             }
+            ToConnection::GroupPosition(correlation, found) => self.on_group_position(correlation, found),
+            ToConnection::Group(push) => self.on_group(*push),
             ToConnection::Session(correlation, session) => {
                 let Session { principal, reply } = *session;
                 self.speak_for(principal);
@@ -235,8 +234,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 self.machine.reply_with_body(correlation, &head, slices);
             }
             DataReply::Subscribed(subscribed) => {
-                self.subscribing.remove(&correlation);
-                self.machine.reply(correlation, &subscribed);
+                let begun = self.subscribing.remove(&correlation);
+                if begun.is_some_and(|subscription| self.subscriptions.contains_key(&subscription)) {
+                    self.machine.reply(correlation, &subscribed);
+                } else {
+                    self.fail(correlation, &Failure::new(ErrorCode::NotAssigned));
+                }
             }
             DataReply::Unsubscribed(subscription) => {
                 self.forget_subscription(subscription);
@@ -246,24 +249,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         }
     }
 
-    fn fail(&mut self, correlation: u32, failure: &Failure) {
+    pub(super) fn fail(&mut self, correlation: u32, failure: &Failure) {
         if let Some(subscription) = self.subscribing.remove(&correlation) {
             self.forget_subscription(subscription);
         }
         self.produced(correlation);
         self.machine.fail(correlation, &failure.to_error());
-    }
-}
-
-/// The push that says why a subscription ended.
-fn ended(subscription: u32, failure: &Failure) -> SubscriptionEnded {
-    let error = failure.to_error();
-    SubscriptionEnded {
-        subscription,
-        code: error.code,
-        class: error.class,
-        flags: error.flags,
-        message: error.message,
-        details: error.details,
     }
 }

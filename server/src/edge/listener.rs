@@ -27,6 +27,7 @@ use crate::edge::connection::ConnectionTask;
 use crate::edge::limits::{Admitted, Connections};
 use crate::edge::tls::Replay;
 use crate::env::{Accepted, Stream};
+use crate::groups::GroupsHandle;
 use crate::metadata::Snapshot;
 
 /// First byte of a TLS handshake record.
@@ -74,6 +75,7 @@ pub struct Edge {
     pub(super) shard: Rc<Shard>,
     pub(super) auth: AuthHandle,
     pub(super) admin: AdminHandle,
+    pub(super) groups: GroupsHandle,
     pub(super) budget: Arc<SharedBudget>,
     tls: Option<TlsAcceptor>,
     connections: Arc<Connections>,
@@ -105,7 +107,7 @@ impl Edge {
     pub fn new(
         options: EdgeOptions,
         shard: Rc<Shard>,
-        (auth, admin): (AuthHandle, AdminHandle),
+        (auth, admin, groups): (AuthHandle, AdminHandle, GroupsHandle),
         tls: Option<TlsAcceptor>,
         connections: Arc<Connections>,
         budget: Arc<SharedBudget>,
@@ -115,6 +117,7 @@ impl Edge {
             shard,
             auth,
             admin,
+            groups,
             budget,
             tls,
             connections,

@@ -2,11 +2,12 @@
 //! wire's codes.
 //!
 //! Reading order: [`listener`] takes a socket and finds out what it speaks; [`connection`] is its loop; `dispatch` is what
-//! a request leads to. Must not know segment files.
+//! a request leads to, `groups` what of it goes through the owner of groups. Must not know segment files.
 
 pub mod connection;
 mod dispatch;
 pub mod errors;
+mod groups;
 pub mod limits;
 pub mod listener;
 pub mod tls;

@@ -144,6 +144,12 @@ impl Layout {
         "metadata-checkpoints".into()
     }
 
+    /// A coordinator log, which holds groups and stored offsets.
+    #[must_use]
+    pub fn coordinator_dir(self, number: u32) -> PathBuf {
+        Path::new("coordinator").join(format!("{number:02}"))
+    }
+
     /// Checkpoints of the shards.
     #[must_use]
     pub fn checkpoint_dir(self) -> PathBuf {

@@ -21,7 +21,8 @@ use levada_server::broker::link::SharedBudget;
 use levada_server::broker::{Routes, Shard, ShardHandle, ShardOptions};
 use levada_server::config::Defects;
 use levada_server::edge::{ConnectionLimits, Connections, Edge, EdgeOptions};
-use levada_server::env::{Accepted, Clock, Duplex, Socket};
+use levada_server::env::{Accepted, Clock, Duplex, Random, Socket};
+use levada_server::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
 use levada_server::metadata::event::{ClusterBorn, Event, StreamCreated, TopicAltered, TopicCreated, TopicDeleted};
 use levada_server::metadata::{Compression, Layout, Snapshot, State, TopicOptions};
 use levada_storage::buffer::BufferPool;
@@ -29,7 +30,7 @@ use levada_storage::crash::{CrashDisk, CrashOptions};
 use levada_storage::disk::Disk;
 use levada_storage::{FatalError, FatalHook, PartitionConfig, Storage, StorageLimits, StorageOptions, TokioSpawn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
@@ -64,6 +65,10 @@ pub(crate) struct WorldOptions {
     pub(crate) total_bytes: u64,
     pub(crate) limits: ConnectionLimits,
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    pub(crate) serves_groups: bool,
+    /// Partitions of the topics that are there from the start.
+    pub(crate) topics: Vec<u32>,
+    pub(crate) group_retention: Duration,
 }
 
 impl Default for WorldOptions {
@@ -83,6 +88,9 @@ impl Default for WorldOptions {
             total_bytes: 256 << 20,
             limits: ConnectionLimits::of(1000),
             tls: None,
+            serves_groups: false,
+            topics: Vec::new(),
+            group_retention: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -104,6 +112,19 @@ impl levada_storage::Clock for StorageClock {
     }
 }
 
+/// Numbers that are all different.
+#[derive(Debug, Default)]
+struct TestRandom(std::sync::atomic::AtomicU64);
+
+impl Random for TestRandom {
+    fn fill(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
 struct Fatal;
 
 impl FatalHook for Fatal {
@@ -121,6 +142,9 @@ pub(crate) struct World {
     pub(crate) connections: Arc<Connections>,
     pub(crate) auth: RefCell<Option<mpsc::Receiver<AuthMessage>>>,
     admin: tokio::sync::Mutex<mpsc::Receiver<AdminMessage>>,
+    installed: watch::Sender<Arc<Snapshot>>,
+    stop_groups: RefCell<Option<oneshot::Sender<()>>>,
+    groups: RefCell<Option<tokio::task::JoinHandle<()>>>,
     state: RefCell<State>,
     version: Cell<u64>,
     next_id: Cell<u32>,
@@ -158,6 +182,7 @@ impl World {
         let clock = Arc::new(TestClock(Instant::now()));
         let (auth_sender, auth) = mpsc::channel(8);
         let (admin_sender, admin) = mpsc::channel(8);
+        let (groups, groups_inbox) = GroupsHandle::channel();
         let connections = Connections::new(options.limits);
         let budget = SharedBudget::new(options.total_bytes);
         let (mut shards, mut edges) = (Vec::new(), Vec::new());
@@ -185,7 +210,8 @@ impl World {
                 shard_options,
                 Routes::new(core, Arc::clone(&all)),
             );
-            let handles = (AuthHandle::new(auth_sender.clone()), AdminHandle::new(admin_sender.clone()));
+            let handles =
+                (AuthHandle::new(auth_sender.clone()), AdminHandle::new(admin_sender.clone()), groups.clone());
             edges.push(Edge::new(
                 options.edge.clone(),
                 Rc::clone(&shard),
@@ -197,14 +223,37 @@ impl World {
             shards.push(Rc::clone(&shard));
             tokio::task::spawn_local(async move { shard.run(inbox).await });
         }
+        let (installed, newest) = watch::channel(Arc::default());
+        let storage = Storage::open(StorageOptions {
+            disk: Rc::new(disk.clone()) as Rc<dyn Disk>,
+            clock: Rc::new(StorageClock(Arc::clone(&clock))),
+            spawn: Rc::new(TokioSpawn),
+            fatal: Rc::new(Fatal),
+            pool: BufferPool::new(64 << 20),
+            seed: 77,
+            checkpoint_dir: Layout.metadata_checkpoint_dir(),
+            core: 77,
+            limits: StorageLimits::default(),
+        });
+        let group_options = GroupsOptions {
+            layout: Layout,
+            retention: options.group_retention,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random: Arc::new(TestRandom::default()),
+        };
+        let storage = storage.await.expect("the scenario holds");
         let mut state = State::default();
         let born = ClusterBorn { cluster_id: 7, node_id: 1, format_level: 1, at_us: 0 };
         state.apply(&Event::from(born)).expect("the scenario holds");
         state
             .apply(&Event::from(StreamCreated { stream_id: 1, name: "s".into(), at_us: 0 }))
             .expect("the scenario holds");
+        let (stop_groups, groups_stopped) = oneshot::channel();
         let world = Self {
             disk,
+            installed,
+            stop_groups: RefCell::new(Some(stop_groups)),
+            groups: RefCell::new(None),
             shards,
             handles: routes,
             edges,
@@ -216,6 +265,13 @@ impl World {
             next_id: Cell::new(1),
         };
         world.install().await;
+        for partition_count in options.topics {
+            world.topic(partition_count).await;
+        }
+        if options.serves_groups {
+            let owner = GroupsOwner::open(group_options, &storage, all, newest).await;
+            *world.groups.borrow_mut() = Some(tokio::task::spawn_local(owner.run(groups_inbox, groups_stopped)));
+        }
         Rc::new(world)
     }
 
@@ -232,6 +288,7 @@ impl World {
         for handle in &self.handles {
             handle.install(Arc::clone(&snapshot)).await.expect("the scenario holds");
         }
+        self.installed.send_replace(snapshot);
     }
 
     pub(crate) async fn topic(&self, partition_count: u32) -> u32 {
@@ -252,6 +309,13 @@ impl World {
 
     pub(crate) async fn delete_topic(&self, topic_id: u32) {
         self.happen(TopicDeleted { topic_id }).await;
+    }
+
+    /// Stops the owner of groups cleanly.
+    pub(crate) async fn stop_groups(&self) {
+        drop(self.stop_groups.borrow_mut().take());
+        let running = self.groups.borrow_mut().take();
+        running.expect("the scenario holds").await.expect("the scenario holds");
     }
 
     /// The next request to the control thread, which the scenario plays.
