@@ -102,6 +102,18 @@ impl NativeClient {
         NativeOperation::new(self.client.consumer(&topic, named(options), queue.to(token)))
     }
 
+    /// A consumer that is a member of a group.
+    fn group_consumer(
+        &self,
+        group: String,
+        topics: Vec<String>,
+        options: Vec<NativeField>,
+        queue: &NativeQueue,
+        token: u64,
+    ) -> Arc<NativeOperation> {
+        NativeOperation::new(self.client.group_consumer(&group, topics, named(options), queue.to(token)))
+    }
+
     /// Ends everything made from this client.
     fn end(&self, timeout_ms: u64, queue: &NativeQueue, token: u64) -> Arc<NativeOperation> {
         NativeOperation::new(self.client.close(Duration::from_millis(timeout_ms), queue.to(token)))

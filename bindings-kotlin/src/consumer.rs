@@ -44,6 +44,7 @@ pub(crate) struct NativeTaken {
 /// A batch, lent.
 #[derive(Debug, uniffi::Record)]
 pub(crate) struct NativeBatch {
+    topic: String,
     partition: u32,
     base_offset: u64,
     append_time_us: i64,
@@ -76,7 +77,7 @@ impl NativeConsumer {
 
 #[uniffi::export]
 impl NativeConsumer {
-    /// The topic it reads.
+    /// The topic it reads, or the topics and patterns.
     fn topic(&self) -> Result<String, NativeError> {
         guarded(|| self.consumer.topic().map(str::to_owned))
     }
@@ -136,23 +137,48 @@ impl NativeConsumer {
     }
 
     /// Moves to another position in one partition.
-    fn seek(&self, partition: u32, position: NativeValue) -> Result<(), NativeError> {
-        guarded(|| self.consumer.seek(None, partition, position.into()))
+    fn seek(&self, topic: Option<String>, partition: u32, position: NativeValue) -> Result<(), NativeError> {
+        guarded(|| self.consumer.seek(topic.as_deref(), partition, position.into()))
     }
 
     /// Stops handing out messages of a partition.
-    fn pause(&self, partition: u32) -> Result<(), NativeError> {
-        guarded(|| self.consumer.pause(None, partition))
+    fn pause(&self, topic: Option<String>, partition: u32) -> Result<(), NativeError> {
+        guarded(|| self.consumer.pause(topic.as_deref(), partition))
     }
 
     /// Goes on with a paused partition.
-    fn resume(&self, partition: u32) -> Result<(), NativeError> {
-        guarded(|| self.consumer.resume(None, partition))
+    fn resume(&self, topic: Option<String>, partition: u32) -> Result<(), NativeError> {
+        guarded(|| self.consumer.resume(topic.as_deref(), partition))
     }
 
     /// Offset of the next message to be handed out.
-    fn position(&self, partition: u32) -> Result<Option<u64>, NativeError> {
-        guarded(|| self.consumer.position(None, partition))
+    fn position(&self, topic: Option<String>, partition: u32) -> Result<Option<u64>, NativeError> {
+        guarded(|| self.consumer.position(topic.as_deref(), partition))
+    }
+
+    /// Stores how far the group is.
+    fn commit(&self, queue: &NativeQueue, token: u64) -> Arc<NativeOperation> {
+        NativeOperation::new(self.consumer.commit(queue.to(token)))
+    }
+
+    /// Stores offsets: a list of records.
+    fn commit_offsets(&self, offsets: NativeValue, queue: &NativeQueue, token: u64) -> Arc<NativeOperation> {
+        NativeOperation::new(self.consumer.commit_offsets(offsets.into(), queue.to(token)))
+    }
+
+    /// The offset the group has stored: a number, or nothing.
+    fn committed(&self, topic: String, partition: u32, queue: &NativeQueue, token: u64) -> Arc<NativeOperation> {
+        NativeOperation::new(self.consumer.committed(&topic, partition, queue.to(token)))
+    }
+
+    /// The partitions it reads now: a list of records.
+    fn assignments(&self) -> Result<NativeValue, NativeError> {
+        guarded(|| self.consumer.assignments().map(NativeValue::from))
+    }
+
+    /// The next change of what it reads: a record, or nothing when the time has passed.
+    fn next_change(&self, timeout_ms: Option<u64>, queue: &NativeQueue, token: u64) -> Arc<NativeOperation> {
+        NativeOperation::new(self.consumer.next_change(timeout_ms.map(Duration::from_millis), queue.to(token)))
     }
 
     /// Ends the subscriptions.
@@ -174,6 +200,7 @@ impl NativeBatch {
         }
         let lent = batch.bytes().get(start as usize..end as usize).unwrap_or_default();
         NativeBatch {
+            topic: batch.topic().to_owned(),
             partition: batch.partition(),
             base_offset: batch.base_offset(),
             append_time_us: batch.append_time_us(),

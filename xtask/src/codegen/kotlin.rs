@@ -53,13 +53,14 @@ fn doc(out: &mut String, text: &str, indent: usize) {
     }
 }
 
-/// Names between backticks are those of this language; `absent` is null.
+/// Names between backticks are those of this language; `absent` is null; what would begin a comment inside the comment does not.
 fn kotlin_text(text: &str) -> String {
     let rename = |(at, part): (usize, &str)| {
         let is_name = part.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
         if at % 2 == 1 && is_name { lower_camel(part) } else { part.to_owned() }
     };
-    text.split('`').enumerate().map(rename).collect::<Vec<_>>().join("`").replace("; absent: ", "; null: ")
+    let text = text.split('`').enumerate().map(rename).collect::<Vec<_>>().join("`");
+    text.replace("; absent: ", "; null: ").replace("/*`", "/`&#42;").replace("/*", "/&#42;")
 }
 
 // ---------------------------------------------------------------- enums

@@ -81,8 +81,7 @@ public class Client internal constructor(private val native: NativeClient, priva
     /** A consumer of `stream/topic`, or of one partition with `stream/topic:partition`. */
     public suspend fun consumer(topic: String, options: ConsumerOptions = ConsumerOptions()): Consumer =
         perform({ queue, token -> native.consumer(topic, options.fields().native(), queue, token) }) { _, outcome ->
-            val consumer = Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer)
-            consumer.also { adopt(it, it::letGo) }
+            consumerOf(outcome)
         }
 
     /** [consumer] with options set in a block. */
@@ -98,6 +97,44 @@ public class Client internal constructor(private val native: NativeClient, priva
     @JvmOverloads
     public fun consumerAsync(topic: String, options: ConsumerOptions = ConsumerOptions()): CompletableFuture<Consumer> =
         future { consumer(topic, options) }
+
+    /**
+     * A consumer that is a member of a group and reads its share of [topics]: `stream/topic`, with `*` for any run of characters
+     * but `/`.
+     */
+    public suspend fun groupConsumer(
+        group: String,
+        topics: List<String>,
+        options: GroupConsumerOptions = GroupConsumerOptions(),
+    ): Consumer =
+        perform({ queue, token -> native.groupConsumer(group, topics, options.fields().native(), queue, token) }) { _, outcome ->
+            consumerOf(outcome)
+        }
+
+    /** [groupConsumer] with options set in a block. */
+    public suspend fun groupConsumer(group: String, topics: List<String>, configure: GroupConsumerOptions.() -> Unit): Consumer =
+        groupConsumer(group, topics, GroupConsumerOptions().apply(configure))
+
+    /** [groupConsumer], blocking. */
+    @JvmOverloads
+    public fun groupConsumerBlocking(
+        group: String,
+        topics: List<String>,
+        options: GroupConsumerOptions = GroupConsumerOptions(),
+    ): Consumer = blocking { groupConsumer(group, topics, options) }
+
+    /** [groupConsumer] as a future. */
+    @JvmOverloads
+    public fun groupConsumerAsync(
+        group: String,
+        topics: List<String>,
+        options: GroupConsumerOptions = GroupConsumerOptions(),
+    ): CompletableFuture<Consumer> = future { groupConsumer(group, topics, options) }
+
+    private fun consumerOf(outcome: NativeOutcome): Consumer {
+        val consumer = Consumer((outcome as? NativeOutcome.Consumer ?: unexpected(outcome)).consumer)
+        return consumer.also { adopt(it, it::letGo) }
+    }
 
     /** Keeps what was made from this client; what was made while it closed is let go of at once. */
     private fun adopt(child: AutoCloseable, letGo: () -> Unit) {

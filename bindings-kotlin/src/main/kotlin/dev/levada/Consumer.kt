@@ -1,6 +1,7 @@
 package dev.levada
 
 import dev.levada.internal.NativeConsumer
+import dev.levada.internal.NativeOutcome
 import dev.levada.internal.concurrentCall
 import dev.levada.internal.timedOut
 import kotlinx.coroutines.CoroutineStart
@@ -37,10 +38,12 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
     /** A receive whose future was cancelled, until it has let go. */
     @Volatile private var abandoned: Job? = null
 
-    /** The topic it reads, `stream/topic`. */
+    private val changes = Changes(native)
+
+    /** The topic it reads, `stream/topic`; of a member of a group, the topics and patterns. */
     public val topic: String get() = native { native.topic() }
 
-    /** The partitions it reads. */
+    /** The partitions it reads; of a member of a group, those it reads now: see [assignments]. */
     public val partitions: List<Int> get() = native { native.partitions() }.map { it.toInt() }
 
     /**
@@ -104,17 +107,102 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
             while (true) yield(receiveBlocking() ?: break)
         }
 
-    /** Moves to another position in one partition. What was handed out is not taken back. */
-    public fun seek(partition: Int, position: Position): Unit = native { native.seek(partition.toUInt(), position.field()) }
+    /**
+     * Moves to another position in one partition. What was handed out is not taken back.
+     *
+     * @param topic which topic's partition is meant, where several are read.
+     */
+    @JvmOverloads
+    public fun seek(partition: Int, position: Position, topic: String? = null): Unit =
+        native { native.seek(topic, partition.toUInt(), position.field()) }
 
     /** Offset of the next message to be handed out; null until the server has told what the start came to. */
-    public fun position(partition: Int): Long? = native { native.position(partition.toUInt()) }?.toLong()
+    @JvmOverloads
+    public fun position(partition: Int, topic: String? = null): Long? =
+        native { native.position(topic, partition.toUInt()) }?.toLong()
 
     /** Stops handing out messages of a partition; at most its share of the prefetched bytes is kept. */
-    public fun pause(partition: Int): Unit = native { native.pause(partition.toUInt()) }
+    @JvmOverloads
+    public fun pause(partition: Int, topic: String? = null): Unit = native { native.pause(topic, partition.toUInt()) }
 
     /** Goes on with a paused partition. */
-    public fun resume(partition: Int): Unit = native { native.resume(partition.toUInt()) }
+    @JvmOverloads
+    public fun resume(partition: Int, topic: String? = null): Unit = native { native.resume(topic, partition.toUInt()) }
+
+    /**
+     * Stores how far the group is: everything handed out so far counts as done. Returns when it is durable. Partitions that went
+     * to another member meanwhile are left out.
+     */
+    public suspend fun commit(): Unit = perform({ queue, token -> native.commit(queue, token) }) { _, _ -> }
+
+    /** [commit], blocking. */
+    public fun commitBlocking(): Unit = blocking { commit() }
+
+    /** [commit] as a future. */
+    public fun commitAsync(): CompletableFuture<Unit> = future { commit() }
+
+    /**
+     * Stores offsets of the caller's choice, all or none: `NOT_ASSIGNED` if one is another member's. They may go back only after
+     * a [seek].
+     */
+    public suspend fun commitOffsets(offsets: List<PartitionOffset>): Unit =
+        perform({ queue, token -> native.commitOffsets(partitionOffsets(offsets), queue, token) }) { _, _ -> }
+
+    /** [commitOffsets], blocking. */
+    public fun commitOffsetsBlocking(offsets: List<PartitionOffset>): Unit = blocking { commitOffsets(offsets) }
+
+    /** [commitOffsets] as a future. */
+    public fun commitOffsetsAsync(offsets: List<PartitionOffset>): CompletableFuture<Unit> = future { commitOffsets(offsets) }
+
+    /** The offset the group has stored for a partition, asked of the server; null if there is none. */
+    public suspend fun committed(topic: String, partition: Int): Long? =
+        perform({ queue, token -> native.committed(topic, partition.toUInt(), queue, token) }) { _, outcome ->
+            when (outcome) {
+                is NativeOutcome.Done -> null
+                is NativeOutcome.Result -> Value(outcome.value).number()
+                else -> unexpected(outcome)
+            }
+        }
+
+    /** [committed], blocking. */
+    public fun committedBlocking(topic: String, partition: Int): Long? = blocking { committed(topic, partition) }
+
+    /** [committed] as a future. */
+    public fun committedAsync(topic: String, partition: Int): CompletableFuture<Long?> = future { committed(topic, partition) }
+
+    /** The partitions it reads now, by topic and number. */
+    public fun assignments(): List<TopicPartition> = Value(native { native.assignments() }).items { TopicPartition.of(it) }
+
+    /**
+     * The next change of what it reads, beginning with what it was assigned first. Changes wait until they are asked for; where
+     * too many wait, they are told as one step from what was told last. Giving it up loses nothing.
+     *
+     * @param timeout how long to wait; null: without limit. The change is null when it has passed.
+     */
+    public suspend fun nextChange(timeout: Duration? = null): AssignmentChange? = changes.waitFor(timeout, changes::take)
+
+    /** [nextChange], blocking. */
+    @JvmOverloads
+    public fun nextChangeBlocking(timeout: Duration? = null): AssignmentChange? = blocking { nextChange(timeout) }
+
+    /** [nextChange] as a future. Cancelling it loses nothing. */
+    @OptIn(DelicateCoroutinesApi::class)
+    @JvmOverloads
+    public fun nextChangeAsync(timeout: Duration? = null): CompletableFuture<AssignmentChange?> {
+        val future = Receiving<AssignmentChange?>()
+        val job = GlobalScope.launch(Dispatchers.Default) {
+            try {
+                val given = changes.waitFor(timeout) {
+                    synchronized(future) { if (future.isDone) Unit else changes.take()?.let { future.complete(it) } }
+                }
+                if (given == null) future.complete(null)
+            } catch (error: Throwable) {
+                future.completeExceptionally(error)
+            }
+        }
+        future.whenComplete { _, error -> if (error != null) job.cancel() }
+        return future
+    }
 
     /** Ends the subscriptions; a receive under way fails with [ClosedException]. Closing again does nothing. */
     public suspend fun close(timeout: Duration) {
@@ -288,7 +376,5 @@ public class Consumer internal constructor(private val native: NativeConsumer) :
 
         /** Set beside an index whose batch is another than that of the message before. */
         const val NEW_BATCH = 1L shl 32
-
-        fun nanoseconds(duration: Duration): Long = runCatching { duration.toNanos() }.getOrDefault(Long.MAX_VALUE / 2)
     }
 }

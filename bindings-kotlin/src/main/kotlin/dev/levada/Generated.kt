@@ -2031,7 +2031,7 @@ public class Admin internal constructor(private val caller: Caller) {
     public fun deleteGroupAsync(group: String): CompletableFuture<Unit> =
         future { deleteGroup(group) }
 
-    /** The offsets a group has stored, of topics and patterns such as `shop/*`, or of all. */
+    /** The offsets a group has stored, of topics and patterns such as `shop/`&#42;, or of all. */
     public suspend fun groupOffsets(group: String, topics: List<String>? = null): List<StoredOffset> =
         caller.call(
             "group_offsets",

@@ -88,6 +88,7 @@ public class OutgoingMessage @JvmOverloads constructor(
 
 /** A received batch in memory of the JVM, and where in it the parts of each message lie. */
 internal class ReceivedBatch(lent: NativeBatch) {
+    val topic: String = lent.topic
     val partition: Int = lent.partition.toInt()
     val appendTimeUs: Long = lent.appendTimeUs
     val count: Int = lent.messageCount.toInt()
@@ -132,6 +133,9 @@ internal class ReceivedBatch(lent: NativeBatch) {
  */
 public class Message internal constructor(private val batch: ReceivedBatch, private val index: Int) {
     private var payloadCopy: ByteArray? = null
+
+    /** Its topic, `stream/topic`. */
+    public val topic: String get() = batch.topic
 
     /** Its partition. */
     public val partition: Int get() = batch.partition
@@ -194,7 +198,7 @@ public class Message internal constructor(private val batch: ReceivedBatch, priv
         return batch.bytes.copyOfRange(start, start + batch.length(index, part))
     }
 
-    override fun toString(): String = "Message(partition=$partition, offset=$offset)"
+    override fun toString(): String = "Message(topic=$topic, partition=$partition, offset=$offset)"
 }
 
 /** Messages received together. */

@@ -20,6 +20,9 @@ public class Position private constructor(private val form: String) {
         /** After the last message. */
         @JvmField public val LATEST: Position = Position("latest")
 
+        /** Where a group's stored offset is. */
+        @JvmField public val STORED: Position = Position("stored")
+
         /** That offset. */
         @JvmStatic public fun offset(offset: Long): Position = Position("offset($offset)")
 

@@ -67,6 +67,17 @@ internal fun texts(values: List<String>): NativeValue = NativeValue.Items(values
 
 internal fun numbers(values: List<Int>): NativeValue = NativeValue.Items(values.map { number(it) })
 
+internal fun partitionOffsets(values: List<PartitionOffset>): NativeValue =
+    NativeValue.Items(
+        values.map {
+            Fields().apply {
+                add("topic", text(it.topic))
+                add("partition", number(it.partition))
+                add("offset", number(it.offset))
+            }.value()
+        },
+    )
+
 internal fun positions(values: Map<Int, Position>): NativeValue =
     NativeValue.Fields(values.map { (partition, position) -> NativeField(partition.toString(), position.field()) })
 
@@ -87,6 +98,8 @@ internal fun microseconds(instant: Instant): Long =
 internal fun micros(value: Long): Duration = Duration.ofSeconds(value / 1_000_000, value % 1_000_000 * 1_000)
 
 internal fun Duration.timeoutMs(): ULong = if (isNegative) 0u else runCatching { toMillis() }.getOrDefault(Long.MAX_VALUE).toULong()
+
+internal fun nanoseconds(duration: Duration): Long = runCatching { duration.toNanos() }.getOrDefault(Long.MAX_VALUE / 2)
 
 internal fun Header.native(): NativeHeader =
     NativeHeader(

@@ -64,6 +64,7 @@ class ClientTest {
         assertFalse(receipt.duplicate)
         fromStart().use { consumer ->
             val message = consumer.receive(Duration.ofSeconds(10))!!
+            assertEquals(topic, message.topic)
             assertEquals("payload", message.text())
             assertEquals("key", message.key?.decodeToString())
             assertEquals(0L, message.offset)

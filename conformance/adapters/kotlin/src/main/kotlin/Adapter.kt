@@ -8,8 +8,10 @@ import dev.levada.ClientOptions
 import dev.levada.Consumer
 import dev.levada.ConsumerOptions
 import dev.levada.Delivery
+import dev.levada.GroupConsumerOptions
 import dev.levada.LevadaException
 import dev.levada.Levada
+import dev.levada.PartitionOffset
 import dev.levada.Position
 import dev.levada.Producer
 import dev.levada.ProducerOptions
@@ -30,8 +32,8 @@ import java.time.Duration
 import java.util.concurrent.ConcurrentHashMap
 
 private val FEATURES = listOf(
-    "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "cancel", "lz4", "zstd",
-    "idempotent", "reconnect", "password", "tls", "discovery", "retry",
+    "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
+    "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 )
 private val CLOSE_TIMEOUT = Duration.ofSeconds(5)
 private val RESET_TIMEOUT = Duration.ofSeconds(2)
@@ -125,6 +127,11 @@ private class Adapter {
                 val consumer = options(ConsumerOptions(), args.field("options"))
                 keep(command, handle<Client>(command).consumer(args.need("topic").textValue(), consumer))
             }
+            "group.open" -> {
+                val consumer = options(GroupConsumerOptions(), args.field("options"))
+                val topics = args.need("topics").map { it.textValue() }
+                keep(command, handle<Client>(command).groupConsumer(args.need("group").textValue(), topics, consumer))
+            }
             "close" -> empty { handle<Client>(command).close(timeout(args) ?: CLOSE_TIMEOUT) }
             "ping" -> value(handle<Client>(command).ping().toNanos() / 1_000)
             "server_info" -> record(handle<Client>(command).serverInfo()) as? ObjectNode ?: value(null)
@@ -155,6 +162,7 @@ private class Adapter {
 
     private suspend fun consume(command: Command, consumer: Consumer): ObjectNode {
         val args = command.args
+        val topic = args.field("topic")?.textValue()
         fun partition() = args.need("partition").long().toInt()
         return when (command.operation) {
             "consumer.receive" -> {
@@ -175,10 +183,18 @@ private class Adapter {
                     put("finished", messages.finished)
                 }
             }
-            "consumer.seek" -> empty { consumer.seek(partition(), position(args)) }
-            "consumer.position" -> value(consumer.position(partition()))
-            "consumer.pause" -> empty { consumer.pause(partition()) }
-            "consumer.resume" -> empty { consumer.resume(partition()) }
+            "consumer.seek" -> empty { consumer.seek(partition(), position(args), topic) }
+            "consumer.position" -> value(consumer.position(partition(), topic))
+            "consumer.pause" -> empty { consumer.pause(partition(), topic) }
+            "consumer.resume" -> empty { consumer.resume(partition(), topic) }
+            "consumer.commit" -> empty { consumer.commit() }
+            "consumer.commit_offsets" -> empty { consumer.commitOffsets(args.need("offsets").map(::partitionOffset)) }
+            "consumer.committed" -> value(consumer.committed(args.need("topic").textValue(), partition()))
+            "consumer.assignments" -> items(consumer.assignments())
+            "consumer.next_change" -> {
+                val change = consumer.nextChange(timeout(args))
+                obj { set<JsonNode>("change", record(change)) }
+            }
             "consumer.close" -> empty { consumer.close(timeout(args) ?: CLOSE_TIMEOUT) }
             else -> throw Unsupported(command.operation)
         }
@@ -212,6 +228,16 @@ private class Adapter {
             "token.delete" -> empty { admin.deleteToken(text("name"), maybe("user")) }
             "token.list" -> items(admin.listTokens(maybe("user")))
             "status" -> record(admin.status()) as ObjectNode
+            "group.list" -> items(admin.listGroups())
+            "group.describe" -> record(admin.describeGroup(text("group"))) as ObjectNode
+            "group.delete" -> empty { admin.deleteGroup(text("group")) }
+            "group.offsets" -> items(admin.groupOffsets(text("group"), args.field("topics")?.map { it.textValue() }))
+            "group.reset_offsets" -> {
+                val topics = args.need("topics").map { it.textValue() }
+                val partition = args.field("partition")?.long()?.toInt()
+                val dryRun = args.field("dry_run")?.booleanValue() ?: false
+                items(admin.resetOffsets(text("group"), topics, position(args), partition, dryRun))
+            }
             else -> throw Unsupported(command.operation)
         }
     }
@@ -225,7 +251,7 @@ private class Adapter {
             put("runtime", "JVM ${Runtime.version()}, Kotlin ${KotlinVersion.CURRENT}")
             put("api", "")
             set<JsonNode>("features", json.createArrayNode().also { features -> FEATURES.forEach(features::add) })
-            set<JsonNode>("wire_versions", json.createArrayNode().add(1))
+            set<JsonNode>("wire_versions", json.createArrayNode().add(1).add(2))
             put("pid", ProcessHandle.current().pid())
         }
 
@@ -252,6 +278,9 @@ private class Adapter {
     }
 
     private fun timeout(args: JsonNode): Duration? = args.field("timeout_ms")?.duration()
+
+    private fun partitionOffset(given: JsonNode): PartitionOffset =
+        PartitionOffset(given.need("topic").textValue(), given.need("partition").long().toInt(), given.need("offset").long())
 
     private fun position(args: JsonNode): Position = Position.parse(args.need("position").textValue())
 

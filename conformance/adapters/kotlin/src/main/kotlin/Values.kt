@@ -95,6 +95,7 @@ private fun header(node: JsonNode, raised: ULong): Header {
 
 fun message(message: Message): ObjectNode =
     obj {
+        put("topic", message.topic)
         put("partition", message.partition)
         put("offset", message.offset.toULong().toString())
         put("timestamp_us", message.timestampUs.toString())
