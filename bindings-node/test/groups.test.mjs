@@ -1,9 +1,9 @@
-// Consumer groups: what is told without being a member.
+// Consumer groups: members share, commit and go on; and what is told without being a member.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { AbortError, LevadaNotFoundError, LevadaUsageError } from "../esm/index.mjs";
+import { AbortError, LevadaError, LevadaNotFoundError, LevadaUsageError, stats } from "../esm/index.mjs";
 import { failureOf, newTopic, startServer } from "./support.mjs";
 
 const server = await startServer();
@@ -21,6 +21,13 @@ async function receive(consumer, count) {
     for (const message of messages) seen.push(`${message.partition}:${message.text()}`);
   }
   return seen.sort();
+}
+
+/** Follows a member's changes until it holds that many partitions. */
+async function holds(consumer, count) {
+  while (consumer.assignments().length !== count) {
+    assert.ok(await consumer.nextChange({ timeoutMs: 10_000 }), `it holds ${consumer.assignments().length}, not ${count}`);
+  }
 }
 
 test("a consumer without a group says what it reads, by topic, and cannot commit", async () => {
@@ -94,5 +101,112 @@ test("calls that were given up before are not made", async () => {
     assert.ok(error instanceof AbortError, `${call}: ${error}`);
     assert.deepEqual([error.cause, error.maybeApplied], ["enough", false]);
   }
+  await consumer.close();
+});
+
+test("two members share a topic, commit, and the one that stays goes on where the other was", async () => {
+  const topic = await newTopic(client, { partitionCount: 4 });
+  const producer = await client.producer(topic);
+  const send = (text) => producer.sendBatch([0, 1, 2, 3].map((partition) => ({ payload: text, partition })));
+  const options = { from: "earliest", autoCommit: false };
+  const first = await client.groupConsumer("shared", topic, options);
+  const assigned = await first.nextChange({ timeoutMs: 10_000 });
+  assert.deepEqual(assigned, { kind: "assigned", partitions: [0, 1, 2, 3].map((partition) => ({ topic, partition })) });
+  assert.equal(first.topic, topic);
+
+  const second = await client.groupConsumer("shared", [topic], options);
+  const revoked = await first.nextChange({ timeoutMs: 10_000 });
+  assert.equal(revoked.kind, "revoked");
+  assert.equal(revoked.partitions.length, 2);
+  await holds(second, 2);
+  assert.deepEqual(second.assignments(), revoked.partitions);
+  assert.equal(first.assignments().length, 2);
+
+  assert.equal(await first.committed(topic, 0), null);
+  await send("a");
+  const both = [...(await receive(first, 2)), ...(await receive(second, 2))];
+  assert.deepEqual(both.sort(), ["0:a", "1:a", "2:a", "3:a"]);
+  await first.commit();
+  await second.commitOffsets(second.assignments().map((each) => ({ ...each, offset: 1 })));
+  for (const partition of [0, 1, 2, 3]) assert.equal(await first.committed(topic, partition), 1n);
+  const [theirs] = first.assignments();
+  const refused = await failureOf(second.commitOffsets([{ ...theirs, offset: 1n }]));
+  assert.equal(refused.code, "LEVADA_NOT_ASSIGNED");
+
+  await send("b");
+  assert.equal((await receive(second, 2)).length, 2);
+  await second.close();
+  await holds(first, 4);
+  // What the other had received but not committed comes again.
+  assert.deepEqual(await receive(first, 4), ["0:b", "1:b", "2:b", "3:b"]);
+  await first.close();
+
+  const described = await client.admin.describeGroup("shared");
+  assert.deepEqual([described.group.state, described.members.length, described.partitions.length], ["empty", 0, 4]);
+  assert.deepEqual(described.partitions.map(({ lag }) => lag), [1n, 1n, 1n, 1n]);
+});
+
+test("what was processed is committed by itself", async () => {
+  const topic = await newTopic(client);
+  const producer = await client.producer(topic);
+  await producer.sendBatch(["a", "b", "c"]);
+  const consumer = await client.groupConsumer("automatic", topic, { from: "earliest", commitMessages: 2, commitIntervalMs: 3_600_000 });
+  const seen = [];
+  for await (const message of consumer) {
+    seen.push(message.text());
+    if (seen.length === 2) break;
+  }
+  assert.deepEqual(seen, ["a", "b"]);
+  await consumer.close();
+  const stored = await client.admin.groupOffsets("automatic");
+  assert.deepEqual(stored.map(({ partition, offset }) => [partition, offset]), [[0, 2n]]);
+
+  const alone = await client.consumer(topic, { group: "automatic", from: "stored", untilEnd: true });
+  assert.equal((await alone.receive({ timeoutMs: 10_000 })).text(), "c");
+  await alone.commit();
+  assert.equal(await alone.committed(topic, 0), 3n);
+  await alone.close();
+  const [change] = await client.admin.resetOffsets("automatic", [topic], { offset: 1n }, { dryRun: true });
+  assert.deepEqual([change.before, change.after], [3n, 1n]);
+  await client.admin.deleteGroup("automatic");
+  assert.ok((await failureOf(client.admin.describeGroup("automatic"))) instanceof LevadaNotFoundError);
+});
+
+test("waiting for a change ends with its time or its signal, loses nothing, and is heard at close", async () => {
+  const topic = await newTopic(client);
+  const consumer = await client.groupConsumer("waiting", topic);
+  assert.equal((await consumer.nextChange({ timeoutMs: 10_000 })).kind, "assigned");
+  assert.equal(await consumer.nextChange({ timeoutMs: 20 }), null);
+  assert.equal(await consumer.nextChange({ timeoutMs: -1 }), null);
+  const controller = new AbortController();
+  const waiting = failureOf(consumer.nextChange({ signal: controller.signal }));
+  controller.abort("enough");
+  assert.ok((await waiting) instanceof AbortError);
+  const other = await client.groupConsumer("waiting", topic);
+  await other.close();
+  const last = failureOf(
+    (async () => {
+      for (;;) await consumer.nextChange();
+    })(),
+  );
+  await consumer.close();
+  const closed = await last;
+  assert.ok(closed instanceof LevadaError);
+  assert.equal(closed.code, "LEVADA_CLOSED");
+  assert.equal(stats().underWay, 0);
+});
+
+test("a member of several topics names them", async () => {
+  const one = await newTopic(client);
+  const two = await newTopic(client);
+  for (const topic of [one, two]) await (await client.producer(topic)).send(topic);
+  const consumer = await client.groupConsumer("several", [one, two], { from: "earliest" });
+  await holds(consumer, 2);
+  assert.deepEqual((await receive(consumer, 2)), [`0:${one}`, `0:${two}`].sort());
+  assert.equal(consumer.position(0, two), 1n);
+  assert.ok((await run(() => consumer.seek(0, "earliest"))) instanceof LevadaUsageError);
+  consumer.seek(0, "earliest", two);
+  const message = await consumer.receive({ timeoutMs: 10_000 });
+  assert.deepEqual([message.topic, message.text()], [two, two]);
   await consumer.close();
 });
