@@ -289,6 +289,13 @@
 /* How long a message may stay unacknowledged, from hand-over; nothing else abandons a batch that may have reached the
    server. Default 2 minutes; 1 ms to 1 year. */
 #define LEVADA_OPTION_DELIVERY_TIMEOUT_MS "delivery_timeout_ms"
+/* Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that one
+   came. At most 255 bytes. */
+#define LEVADA_OPTION_NAME "name"
+/* Whether each message brings its own sequence, which only grows within a partition: what is not above the last one
+   appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition, and ends with its
+   first failure. Default false. */
+#define LEVADA_OPTION_EXTERNAL_SEQUENCE "external_sequence"
 /* Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB; more
    than 0. */
 #define LEVADA_OPTION_MAX_BUFFERED_BYTES "max_buffered_bytes"
@@ -1355,6 +1362,35 @@ int32_t levada_topic_purge(const struct levada_client_t *client,
                            const char *topic,
                            struct levada_value_t **value,
                            struct levada_error_t **err);
+
+/*
+ Durably deletes the messages of `stream/topic:partition` before a position (`earliest`, `offset:5`, `time:...`); offsets
+ stay as they are: a record MessagesDeleted.
+ */
+int32_t levada_topic_trim(const struct levada_client_t *client,
+                          const char *partition,
+                          const char *before,
+                          struct levada_value_t **value,
+                          struct levada_error_t **err);
+
+/*
+ Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a day; 0:
+ the server decides.
+ */
+int32_t levada_topic_set_segment_age(const struct levada_client_t *client,
+                                     const char *topic,
+                                     uint64_t segment_age_us,
+                                     struct levada_value_t **value,
+                                     struct levada_error_t **err);
+
+/*
+ How far the caller's named producer has come in `stream/topic:partition`: a record SequencesRead. What it counts is durable.
+ */
+int32_t levada_topic_producer_progress(const struct levada_client_t *client,
+                                       const char *name,
+                                       const char *partition,
+                                       struct levada_value_t **value,
+                                       struct levada_error_t **err);
 
 /*
  Topics of a stream, or of all (NULL), by name: a list of TopicInfo.

@@ -951,6 +951,22 @@ class Client {
   Value describe_topic(const std::string &topic) const {
     return value([&](auto out, auto err) { return levada_topic_describe(client_.get(), topic.c_str(), out, err); });
   }
+  Value delete_messages(const std::string &partition, const std::string &before) const {
+    return value([&](auto out, auto err) {
+      return levada_topic_trim(client_.get(), partition.c_str(), before.c_str(), out, err);
+    });
+  }
+  /// 0: the server decides.
+  void set_segment_age(const std::string &topic, std::chrono::microseconds age) const {
+    value([&](auto out, auto err) {
+      return levada_topic_set_segment_age(client_.get(), topic.c_str(), static_cast<uint64_t>(age.count()), out, err);
+    });
+  }
+  Value producer_progress(const std::string &name, const std::string &partition) const {
+    return value([&](auto out, auto err) {
+      return levada_topic_producer_progress(client_.get(), name.c_str(), partition.c_str(), out, err);
+    });
+  }
   Value resolve_position(const std::string &partition, const std::string &position) const {
     return value([&](auto out, auto err) {
       return levada_position_resolve(client_.get(), partition.c_str(), position.c_str(), out, err);

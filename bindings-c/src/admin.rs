@@ -140,6 +140,51 @@ pub unsafe extern "C" fn levada_topic_purge(
     admin(client, "purge_topic", value, err, || Ok(vec![("topic".into(), given(topic, "topic")?)]))
 }
 
+/// Durably deletes the messages of `stream/topic:partition` before a position (`earliest`, `offset:5`, `time:...`); offsets
+/// stay as they are: a record MessagesDeleted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_trim(
+    client: *const Client,
+    partition: *const c_char,
+    before: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_messages", value, err, || {
+        Ok(vec![("partition".into(), given(partition, "partition")?), ("before".into(), given(before, "before")?)])
+    })
+}
+
+/// Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a day; 0:
+/// the server decides.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_set_segment_age(
+    client: *const Client,
+    topic: *const c_char,
+    segment_age_us: u64,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "set_segment_age", value, err, || {
+        let age = if segment_age_us == 0 { CoreValue::Null } else { CoreValue::U64(segment_age_us) };
+        Ok(vec![("topic".into(), given(topic, "topic")?), ("segment_age_us".into(), age)])
+    })
+}
+
+/// How far the caller's named producer has come in `stream/topic:partition`: a record SequencesRead. What it counts is durable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_producer_progress(
+    client: *const Client,
+    name: *const c_char,
+    partition: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "producer_progress", value, err, || {
+        Ok(vec![("name".into(), given(name, "name")?), ("partition".into(), given(partition, "partition")?)])
+    })
+}
+
 /// Topics of a stream, or of all (NULL), by name: a list of TopicInfo.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_topic_list(

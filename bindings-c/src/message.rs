@@ -181,6 +181,7 @@ pub(crate) fn messages(messages: *const Message, count: usize) -> Result<Vec<Cor
                 timestamp_us: borrowed.timestamp_us,
                 id: borrowed.id,
                 partition: borrowed.partition,
+                sequence: borrowed.sequence,
                 headers,
             })
         })
@@ -204,6 +205,7 @@ impl Message {
             timestamp_us: has(LEVADA_MESSAGE_HAS_TIMESTAMP).then_some(self.timestamp_us),
             id: bytes(self.id, if self.id.is_null() { 0 } else { 16 }, "id")?.and_then(|id| id.first_chunk().copied()),
             partition: has(LEVADA_MESSAGE_HAS_PARTITION).then_some(self.partition),
+            ..MessageRef::default()
         })
     }
 }

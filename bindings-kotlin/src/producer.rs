@@ -31,6 +31,7 @@ fn borrowed(message: &Message) -> MessageRef<'_> {
         timestamp_us: message.timestamp_us,
         id: message.id,
         partition: message.partition,
+        sequence: message.sequence,
     }
 }
 

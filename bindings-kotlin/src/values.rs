@@ -157,6 +157,7 @@ impl TryFrom<NativeMessage> for Message {
             timestamp_us: message.timestamp_us,
             id,
             partition: message.partition,
+            ..Message::default()
         })
     }
 }

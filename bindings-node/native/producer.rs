@@ -53,6 +53,7 @@ fn message(parts: &Array<'_>) -> napi::Result<Message> {
         timestamp_us: timestamp.map(|timestamp| timestamp.get_i64().0),
         id: id.transpose().map_err(|_| napi::Error::new(Status::InvalidArg, "an id has 16 bytes"))?,
         partition: parts.get::<Option<u32>>(5)?.flatten(),
+        ..Message::default()
     })
 }
 

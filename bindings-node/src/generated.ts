@@ -195,6 +195,17 @@ export interface ProducerOptions {
    */
   deliveryTimeoutMs?: number | undefined;
   /**
+   * Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that one
+   * came. At most 255 bytes.
+   */
+  name?: string | null | undefined;
+  /**
+   * Whether each message brings its own sequence, which only grows within a partition: what is not above the last one
+   * appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition, and ends with its
+   * first failure. Default false.
+   */
+  externalSequence?: boolean | undefined;
+  /**
    * Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
    * more than 0.
    */
@@ -378,6 +389,20 @@ export function memberInfoOf(native: unknown): MemberInfo {
   };
 }
 
+/** MessagesDeleted. */
+export interface MessagesDeleted {
+  /** Lowest offset kept. */
+  readonly logStartOffset: bigint;
+}
+
+/** @internal */
+export function messagesDeletedOf(native: unknown): MessagesDeleted {
+  const record = native as NativeRecord;
+  return {
+    logStartOffset: record.log_start_offset as bigint,
+  };
+}
+
 /** A token just created, with the secret that is shown this once. */
 export interface NewToken {
   /** The token. */
@@ -532,6 +557,26 @@ export interface Receipt {
   readonly duplicate: boolean;
   /** The server encoded the batch anew, as the topic asks. */
   readonly serverEncoded: boolean;
+}
+
+/** SequencesRead. */
+export interface SequencesRead {
+  /** Of the producer; 0: nobody has that name. */
+  readonly producerId: bigint;
+  /** After that of the last message appended; 0: the partition does not know the producer. */
+  readonly nextSequence: bigint;
+  /** Offset of the last message appended. */
+  readonly lastOffset: bigint | null;
+}
+
+/** @internal */
+export function sequencesReadOf(native: unknown): SequencesRead {
+  const record = native as NativeRecord;
+  return {
+    producerId: record.producer_id as bigint,
+    nextSequence: record.next_sequence as bigint,
+    lastOffset: record.last_offset as bigint | null,
+  };
 }
 
 /** What is known about the server and the caller. */
@@ -735,6 +780,8 @@ export interface TopicDescription {
   readonly topic: TopicInfo;
   /** Its partitions, by number. */
   readonly partitions: PartitionInfo[];
+  /** Age of its first message at which a segment is sealed, in microseconds; absent: the server decides. */
+  readonly segmentAgeUs: bigint | null;
 }
 
 /** @internal */
@@ -743,6 +790,7 @@ export function topicDescriptionOf(native: unknown): TopicDescription {
   return {
     topic: topicInfoOf(record.topic),
     partitions: (record.partitions as unknown[]).map(partitionInfoOf),
+    segmentAgeUs: record.segment_age_us as bigint | null,
   };
 }
 
@@ -1102,6 +1150,28 @@ export class Admin {
   /** Removes every message visible now from `stream/topic`, or from one partition with `stream/topic:partition`. */
   async purgeTopic(topic: string, callOptions: CallOptions = {}): Promise<void> {
     await this.#call("purge_topic", { topic }, callOptions);
+  }
+
+  /** Durably deletes the messages of `stream/topic:partition` before a position; offsets stay as they are. */
+  async deleteMessages(partition: string, before: Position, callOptions: CallOptions = {}): Promise<MessagesDeleted> {
+    return messagesDeletedOf(await this.#call("delete_messages", { partition, before }, callOptions));
+  }
+
+  /**
+   * Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a day;
+   * absent: the server decides.
+   */
+  async setSegmentAge(
+    topic: string,
+    options: { segmentAgeUs?: number | bigint | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<void> {
+    await this.#call("set_segment_age", { topic, ...options }, callOptions);
+  }
+
+  /** How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable. */
+  async producerProgress(name: string, partition: string, callOptions: CallOptions = {}): Promise<SequencesRead> {
+    return sequencesReadOf(await this.#call("producer_progress", { name, partition }, callOptions));
   }
 
   /** Topics of a stream, or of all, by name. */

@@ -131,6 +131,7 @@ impl Parts<'_, '_> {
             timestamp_us: integer::<i64>(self.timestamp_us, "timestamp_us")?,
             id: id(self.id)?,
             partition: integer::<u32>(self.partition, "partition")?,
+            ..Message::default()
         })
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct TopicView {
     pub(crate) retention_age_us: Option<u64>,
     /// Null is the server's default.
     pub(crate) segment_bytes: Option<u64>,
+    /// Absent is the server's choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_age_us: Option<u64>,
     pub(crate) created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) partitions: Option<Vec<PartitionView>>,
@@ -185,6 +188,7 @@ impl From<TopicInfo> for TopicView {
             retention_bytes: info.options.retention_bytes,
             retention_age_us: info.options.retention_age_us,
             segment_bytes: info.options.segment_bytes,
+            segment_age_us: None,
             created_at: rfc3339(info.created_at_us),
             partitions: None,
         }

@@ -65,7 +65,7 @@ proptest! {
             }
         }
         let codec = Codec::try_from(codec).unwrap();
-        let options = SealOptions { codec, level: 3, producer_id: 9, producer_epoch: 2, first_sequence: 77 };
+        let options = SealOptions { codec, level: 3, producer_id: 9, producer_epoch: 2, first_sequence: 77, external_sequence: false };
         let produced = builder.seal(&options).unwrap();
         let header = verify_producer(&produced).unwrap();
         prop_assert_eq!((header.producer_id, header.producer_epoch, header.first_sequence), (9, 2, 77));

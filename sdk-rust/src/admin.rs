@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 use levada_protocol::messages::{
-    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup, DeleteStream, DeleteToken,
-    DeleteTopic, DeleteUser, DescribeGroup, DescribeStream, DescribeTopic, DescribeUser, GroupInfo, GroupPartitionInfo,
-    ListGroups, ListStreams, ListTokens, ListTopics, ListUsers, MemberInfo, OffsetChange, PartitionInfo, Position,
-    PositionResolved, PurgeTopic, ReadOffsets, ResetOffsets, ResolvePosition, Role, ServerStatus, Status, StoredOffset,
-    StreamInfo, TokenInfo, TopicChanges, TopicInfo, TopicOptions, UserInfo,
+    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup, DeleteMessages,
+    DeleteStream, DeleteToken, DeleteTopic, DeleteUser, DescribeGroup, DescribeStream, DescribeTopic, DescribeUser,
+    GroupInfo, GroupPartitionInfo, ListGroups, ListStreams, ListTokens, ListTopics, ListUsers, MemberInfo,
+    MessagesDeleted, OffsetChange, PartitionInfo, Position, PositionResolved, PurgeTopic, ReadOffsets, ReadSequences,
+    ResetOffsets, ResolvePosition, Role, SequencesRead, ServerStatus, Status, StoredOffset, StreamInfo, TokenInfo,
+    TopicChanges, TopicInfo, TopicOptions, UserInfo,
 };
 use levada_protocol::names::Address;
 use levada_protocol::{ErrorCode, messages};
@@ -40,6 +41,8 @@ pub struct TopicDescription {
     pub topic: TopicInfo,
     /// Its partitions, by number.
     pub partitions: Vec<PartitionInfo>,
+    /// Age of its first message at which a segment is sealed, in microseconds; absent: the server decides.
+    pub segment_age_us: Option<u64>,
 }
 
 /// A stream and its topics.
@@ -121,6 +124,14 @@ fn whole_topic(text: &str) -> Result<(String, String)> {
     }
 }
 
+fn whole_partition(text: &str) -> Result<(Address, u32)> {
+    let address = parse_topic(text)?;
+    match address.partition {
+        Some(partition) => Ok((address, partition)),
+        None => Err(Error::usage("partition", format!("{text:?} does not name a partition"))),
+    }
+}
+
 impl Admin {
     pub(crate) fn new(client: Client) -> Admin {
         Admin { client }
@@ -185,7 +196,7 @@ impl Admin {
     pub async fn alter_topic(&self, topic: &str, changes: TopicChanges) -> Result<TopicInfo> {
         let (stream, topic) = whole_topic(topic)?;
         options::check_topic_changes(&changes)?;
-        Ok(self.change(AlterTopic { stream, topic, changes }).await?.topic)
+        Ok(self.change(AlterTopic { stream, topic, changes, segment_age_us: None }).await?.topic)
     }
 
     /// Raises the number of partitions. The order of a key's messages breaks across the change.
@@ -217,6 +228,38 @@ impl Admin {
         Ok(())
     }
 
+    /// Durably deletes the messages of `stream/topic:partition` before a position; offsets stay as they are.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`; `OFFSET_OUT_OF_RANGE` beyond the end; `UNSUPPORTED` by an older server.
+    pub async fn delete_messages(&self, partition: &str, before: Position) -> Result<MessagesDeleted> {
+        let (Address { stream, topic, .. }, partition) = whole_partition(partition)?;
+        self.change(DeleteMessages { stream, topic, partition, before }).await
+    }
+
+    /// Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a
+    /// day; absent: the server decides.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `INVALID_ARGUMENT`; `UNSUPPORTED` by an older server or before its upgrade is finalized.
+    pub async fn set_segment_age(&self, topic: &str, segment_age_us: Option<u64>) -> Result<()> {
+        let (stream, topic) = whole_topic(topic)?;
+        let changes = options::default_topic_changes();
+        self.change(AlterTopic { stream, topic, changes, segment_age_us: Some(segment_age_us.unwrap_or(0)) }).await?;
+        Ok(())
+    }
+
+    /// How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`; `UNSUPPORTED` by an older server.
+    pub async fn producer_progress(&self, name: &str, partition: &str) -> Result<SequencesRead> {
+        let (address, partition) = whole_partition(partition)?;
+        let description = self.describe_topic(&format!("{}/{}", address.stream, address.topic)).await?;
+        let topic_id = description.topic.topic_id;
+        self.read(ReadSequences { producer_id: 0, name: Some(name.to_owned()), topic_id, partition }).await
+    }
+
     /// Topics of a stream, or of all, by name.
     ///
     /// # Errors
@@ -232,7 +275,8 @@ impl Admin {
     pub async fn describe_topic(&self, topic: &str) -> Result<TopicDescription> {
         let (stream, topic) = whole_topic(topic)?;
         let reply = self.read(DescribeTopic { stream, topic }).await?;
-        Ok(TopicDescription { topic: reply.topic, partitions: reply.partitions })
+        let messages::TopicDescribed { topic, partitions, segment_age_us } = reply;
+        Ok(TopicDescription { topic, partitions, segment_age_us })
     }
 
     /// What offset a position in `stream/topic:partition` comes to now.
@@ -240,10 +284,7 @@ impl Admin {
     /// # Errors
     /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`.
     pub async fn resolve_position(&self, partition: &str, position: Position) -> Result<PositionResolved> {
-        let address = parse_topic(partition)?;
-        let Some(partition) = address.partition else {
-            return Err(Error::usage("partition", format!("{partition:?} does not name a partition")));
-        };
+        let (address, partition) = whole_partition(partition)?;
         let description = self.describe_topic(&format!("{}/{}", address.stream, address.topic)).await?;
         self.read(ResolvePosition { topic_id: description.topic.topic_id, partition, position, group: None }).await
     }

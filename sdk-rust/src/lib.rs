@@ -59,9 +59,9 @@ pub use generated::enums::AssignmentKind;
 pub use levada_protocol::batch::{Header, HeaderValue, MessageSpan};
 pub use levada_protocol::headers::HeaderValueRef;
 pub use levada_protocol::messages::{
-    Durability, GroupInfo, GroupPartitionInfo, GroupState, MemberInfo, OffsetChange, PartitionInfo, PartitionState,
-    Position, PositionKind, PositionResolved, ReadOnlyPartition, Role, ServerStatus, StoredOffset, Strategy,
-    StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions, UserInfo,
+    Durability, GroupInfo, GroupPartitionInfo, GroupState, MemberInfo, MessagesDeleted, OffsetChange, PartitionInfo,
+    PartitionState, Position, PositionKind, PositionResolved, ReadOnlyPartition, Role, SequencesRead, ServerStatus,
+    StoredOffset, Strategy, StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions, UserInfo,
 };
 pub use levada_protocol::{ErrorClass, ErrorCode};
 pub use message::{AsMessage, Message, MessageRef};

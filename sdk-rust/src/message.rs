@@ -25,6 +25,8 @@ pub struct Message {
     pub id: Option<[u8; 16]>,
     /// The partition it must go to; absent: by key, or any.
     pub partition: Option<u32>,
+    /// Its number, for a producer with external sequences: above that of every message before it in its partition.
+    pub sequence: Option<u64>,
 }
 
 impl Message {
@@ -66,6 +68,13 @@ impl Message {
         self
     }
 
+    /// Sets its number, for a producer with external sequences.
+    #[must_use]
+    pub fn sequence(mut self, sequence: u64) -> Message {
+        self.sequence = Some(sequence);
+        self
+    }
+
     /// Sets the partition.
     #[must_use]
     pub fn partition(mut self, partition: u32) -> Message {
@@ -89,6 +98,8 @@ pub struct MessageRef<'a> {
     pub id: Option<[u8; 16]>,
     /// As in [`Message`].
     pub partition: Option<u32>,
+    /// As in [`Message`].
+    pub sequence: Option<u64>,
 }
 
 /// What can be produced: a [`Message`], or plain bytes as the payload.
@@ -106,6 +117,7 @@ impl AsMessage for Message {
             timestamp_us: self.timestamp_us,
             id: self.id,
             partition: self.partition,
+            sequence: self.sequence,
         }
     }
 }

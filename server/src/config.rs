@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use levada_storage::PartitionConfig;
 
-pub use settings::{Cli, ConfigError, DiskBackend, LogFormat, Machine, Settings, check_segment_bytes};
+pub use settings::{Cli, ConfigError, DiskBackend, LogFormat, Machine, Settings, Task, check_segment_bytes};
 pub use units::{ByteSize, Span};
 
 /// Cost of a password hash.

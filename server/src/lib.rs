@@ -18,3 +18,4 @@ pub mod pattern;
 pub mod program;
 pub mod server;
 mod shard_core;
+pub mod upgrade;

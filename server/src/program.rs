@@ -14,11 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Cli, Config, LogFormat, Settings};
+use crate::config::{Cli, Config, LogFormat, Settings, Task};
 use crate::discovery::{self, DiscoveryFile};
 use crate::env::real::{DirectoryLock, ExitOnFatal, environment, machine, raise_open_files};
 use crate::metadata::Layout;
 use crate::server::{FirstStart, Server};
+use crate::upgrade::{self, Finalized};
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -43,7 +44,11 @@ pub fn main(cli: &Cli) -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(EXIT_USAGE, &error),
     };
-    match run(config) {
+    let done = match &cli.task {
+        None => run(config),
+        Some(Task::FinalizeUpgrade { dir }) => finalize_upgrade(Config { data_dir: dir.clone(), ..config }),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(EXIT_FAILED, &error),
     }
@@ -73,13 +78,37 @@ fn start_logs(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
 /// Segment files kept open at most, whatever the system allows: each takes kernel memory.
 const MAX_OPEN_FILES: usize = 65_536;
 
-fn run(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let _lock = DirectoryLock::take(&config.data_dir).map_err(|error| match error.kind() {
+fn lock(data_dir: &Path) -> Result<DirectoryLock, String> {
+    DirectoryLock::take(data_dir).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
-            format!("another server is running on the data directory {}", config.data_dir.display())
+            format!("another server is running on the data directory {}", data_dir.display())
         }
-        _ => format!("cannot use the data directory {}: {error}", config.data_dir.display()),
-    })?;
+        _ => format!("cannot use the data directory {}: {error}", data_dir.display()),
+    })
+}
+
+fn finalize_upgrade(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let shown = config.data_dir.display().to_string();
+    if !config.data_dir.is_dir() {
+        return Err(format!("{shown} is no directory").into());
+    }
+    let _lock = lock(&config.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = LocalSet::new().block_on(&runtime, async {
+        let env = environment(&config, Arc::new(ExitOnFatal)).await?;
+        upgrade::finalize(&env).await.map_err(Box::<dyn std::error::Error>::from)
+    });
+    match done.map_err(|error| format!("{shown}: {error}"))? {
+        Finalized { from, to } if from == to => say(&format!("{shown} has format level {to} already")),
+        Finalized { from, to } => {
+            say(&format!("{shown} went from format level {from} to {to}; servers that do not know it refuse it now"));
+        }
+    }
+    Ok(())
+}
+
+fn run(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let _lock = lock(&config.data_dir)?;
     // The other half is for connections.
     config.open_files = usize::try_from(raise_open_files() / 2).unwrap_or(usize::MAX).min(MAX_OPEN_FILES);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

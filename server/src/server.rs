@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_protocol::messages::{PartitionInfo, ReadOnlyPartition};
+use levada_protocol::ErrorCode;
+use levada_protocol::messages::{PartitionInfo, Position, ReadOnlyPartition};
 use levada_storage::disk::LocalFuture;
 use levada_storage::{OpenError, Storage, StorageLimits};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -401,6 +402,16 @@ impl Shards for AllShards {
                 handle.purge(topic_id, partition).await?;
             }
             Ok(())
+        })
+    }
+
+    fn trim(&self, topic_id: u32, partition: u32, before: Position) -> LocalFuture<'_, Result<u64, Failure>> {
+        Box::pin(async move {
+            let owner = crate::broker::routing::shard_of(topic_id, partition, self.count());
+            match self.handles.get(usize::from(owner)) {
+                Some(handle) => handle.trim(topic_id, partition, before).await,
+                None => Err(Failure::new(ErrorCode::ShuttingDown)),
+            }
         })
     }
 

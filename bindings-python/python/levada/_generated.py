@@ -231,6 +231,17 @@ class ProducerOptions(TypedDict, total=False):
     the server. Default 2 minutes; 1 ms to 1 year.
     """
 
+    name: str | None
+    """Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that
+    one came. At most 255 bytes.
+    """
+
+    external_sequence: bool
+    """Whether each message brings its own sequence, which only grows within a partition: what is not above the last one
+    appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition, and ends with its
+    first failure. Default false.
+    """
+
     max_buffered_bytes: int
     """Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
     more than 0.
@@ -509,6 +520,20 @@ class MemberInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesDeleted:
+    """MessagesDeleted."""
+
+    log_start_offset: int
+    """Lowest offset kept."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> MessagesDeleted:
+        return cls(
+            record["log_start_offset"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NewToken:
     """A token just created, with the secret that is shown this once."""
 
@@ -716,6 +741,28 @@ class Receipt:
             record["durability"],
             record["duplicate"],
             record["server_encoded"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SequencesRead:
+    """SequencesRead."""
+
+    producer_id: int
+    """Of the producer; 0: nobody has that name."""
+
+    next_sequence: int
+    """After that of the last message appended; 0: the partition does not know the producer."""
+
+    last_offset: int | None
+    """Offset of the last message appended."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> SequencesRead:
+        return cls(
+            record["producer_id"],
+            record["next_sequence"],
+            record["last_offset"],
         )
 
 
@@ -981,11 +1028,20 @@ class TopicDescription:
     partitions: list[PartitionInfo]
     """Its partitions, by number."""
 
+    segment_age_us: int | None
+    """Age of its first message at which a segment is sealed, in microseconds; None: the server decides."""
+
+    @property
+    def segment_age(self) -> timedelta | None:
+        """``segment_age_us`` as a timedelta."""
+        return None if self.segment_age_us is None else timedelta(microseconds=self.segment_age_us)
+
     @classmethod
     def _from(cls, record: Mapping[str, Any]) -> TopicDescription:
         return cls(
             TopicInfo._from(record["topic"]),
             [PartitionInfo._from(item) for item in record["partitions"]],
+            record["segment_age_us"],
         )
 
 
@@ -1594,6 +1650,20 @@ class SyncAdmin:
         """
         self._call("purge_topic", {"topic": topic})
 
+    def delete_messages(self, partition: str, before: Position | str) -> MessagesDeleted:
+        """Durably deletes the messages of ``stream/topic:partition`` before a position; offsets stay as they are."""
+        return MessagesDeleted._from(self._call("delete_messages", {"partition": partition, "before": before}))
+
+    def set_segment_age(self, topic: str, *, segment_age_us: datetime | int | None = None) -> None:
+        """Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to
+        a day; None: the server decides.
+        """
+        self._call("set_segment_age", {"topic": topic, "segment_age_us": segment_age_us})
+
+    def producer_progress(self, name: str, partition: str) -> SequencesRead:
+        """How far the caller's named producer has come in ``stream/topic:partition``. What it counts is durable."""
+        return SequencesRead._from(self._call("producer_progress", {"name": name, "partition": partition}))
+
     def list_topics(self, *, stream: str | None = None) -> list[TopicInfo]:
         """Topics of a stream, or of all, by name."""
         result = self._call("list_topics", {"stream": stream})
@@ -1729,6 +1799,20 @@ class AsyncAdmin:
         """
         await self._call("purge_topic", {"topic": topic})
 
+    async def delete_messages(self, partition: str, before: Position | str) -> MessagesDeleted:
+        """Durably deletes the messages of ``stream/topic:partition`` before a position; offsets stay as they are."""
+        return MessagesDeleted._from(await self._call("delete_messages", {"partition": partition, "before": before}))
+
+    async def set_segment_age(self, topic: str, *, segment_age_us: datetime | int | None = None) -> None:
+        """Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to
+        a day; None: the server decides.
+        """
+        await self._call("set_segment_age", {"topic": topic, "segment_age_us": segment_age_us})
+
+    async def producer_progress(self, name: str, partition: str) -> SequencesRead:
+        """How far the caller's named producer has come in ``stream/topic:partition``. What it counts is durable."""
+        return SequencesRead._from(await self._call("producer_progress", {"name": name, "partition": partition}))
+
     async def list_topics(self, *, stream: str | None = None) -> list[TopicInfo]:
         """Topics of a stream, or of all, by name."""
         result = await self._call("list_topics", {"stream": stream})
@@ -1859,6 +1943,7 @@ __all__ = [
     "LevadaUnsupportedError",
     "LevadaUsageError",
     "MemberInfo",
+    "MessagesDeleted",
     "NewToken",
     "OffsetChange",
     "OnCorrupt",
@@ -1872,6 +1957,7 @@ __all__ = [
     "ReadOnlyPartition",
     "Receipt",
     "Role",
+    "SequencesRead",
     "ServerInfo",
     "ServerStatus",
     "StoredOffset",

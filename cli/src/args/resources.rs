@@ -1,7 +1,7 @@
 //! Arguments of `stream`, `topic`, `partition`, `user` and `token`.
 
 use crate::address::{Name, PartitionName, TopicName, TopicPart};
-use crate::units::{Limit, Size, Span};
+use crate::units::{From, Limit, Size, Span};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -65,6 +65,19 @@ pub(crate) enum TopicCommand {
         #[arg(value_name = "STREAM/TOPIC[:PARTITION]")]
         topic: TopicPart,
     },
+    /// Delete the messages of a partition before a position, durably; offsets stay as they are
+    #[command(after_help = "\
+Examples:
+  levada topic trim shop/orders:2 --before offset:1000
+  levada topic trim shop/orders:2 --before time:2026-11-22T18:00:00Z
+  levada topic trim shop/orders:2 --before last:100    # keeps the last 100")]
+    Trim {
+        #[arg(value_name = "STREAM/TOPIC:PARTITION")]
+        partition: PartitionName,
+        /// The first message that stays: latest, offset:N, time:RFC3339 or last:N
+        #[arg(long, value_name = "POSITION")]
+        before: From,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -96,6 +109,9 @@ pub(crate) struct TopicCreateArgs {
     /// Size at which a segment file is sealed [default: the server's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) segment_bytes: Option<Size>,
+    /// Age at which a segment file is sealed, from 1s to 24h [default: 24h, or a quarter of the retention age]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) segment_age: Option<Span>,
 }
 
 #[derive(Args, Debug)]
@@ -135,6 +151,9 @@ pub(crate) struct TopicChangesArgs {
     /// Size at which a segment file is sealed; 0 is the server's default
     #[arg(long, value_name = "SIZE")]
     pub(crate) segment_bytes: Option<Size>,
+    /// Age at which a segment file is sealed, from 1s to 24h; 0s is the server's default
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) segment_age: Option<Span>,
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,11 +1,11 @@
 //! `levada topic`.
 
-use super::partition;
+use super::{consume, partition};
 use crate::args::{DurabilityName, TopicChangesArgs, TopicCommand, TopicCompressionName, TopicCreateArgs};
 use crate::failure::Failure;
 use crate::screen::{Screen, Value};
 use crate::session::{self, Session};
-use crate::units::{Limit, human_bytes, human_count, human_span};
+use crate::units::{Limit, Span, human_bytes, human_count, human_span};
 use crate::view::{PartitionView, TopicView};
 use levada::{Admin, Durability, TopicChanges, TopicCompression, TopicOptions};
 use serde_json::json;
@@ -20,7 +20,9 @@ pub(crate) async fn run(session: &Session, command: TopicCommand) -> Result<(), 
 async fn act(admin: &Admin, screen: &Screen, command: TopicCommand) -> Result<(), Failure> {
     match command {
         TopicCommand::Create(args) => {
-            let topic = TopicView::from(admin.create_topic(&args.topic.to_string(), options(&args)).await?);
+            let name = args.topic.to_string();
+            let mut topic = TopicView::from(admin.create_topic(&name, options(&args)).await?);
+            set_segment_age(admin, &mut topic, &name, args.segment_age.as_ref()).await?;
             screen.show(&topic, |_| format!("Created topic {}", in_words(&topic)))
         }
         TopicCommand::List { stream } => {
@@ -39,12 +41,20 @@ async fn act(admin: &Admin, screen: &Screen, command: TopicCommand) -> Result<()
             })
         }
         TopicCommand::Alter(args) => {
-            let topic = TopicView::from(admin.alter_topic(&args.topic.to_string(), changes(&args.changes)).await?);
+            let name = args.topic.to_string();
+            let mut topic = TopicView::from(admin.alter_topic(&name, changes(&args.changes)).await?);
+            set_segment_age(admin, &mut topic, &name, args.changes.segment_age.as_ref()).await?;
             screen.show(&topic, |_| format!("Topic {}", in_words(&topic)))
         }
         TopicCommand::Delete { topic } => {
             admin.delete_topic(&topic.to_string()).await?;
             screen.show(&json!({"deleted": topic.to_string()}), |_| format!("Deleted topic {topic}"))
+        }
+        TopicCommand::Trim { partition, before } => {
+            let partition = format!("{}:{}", partition.topic, partition.partition);
+            let log_start_offset = admin.delete_messages(&partition, consume::position(before)).await?.log_start_offset;
+            let shown = json!({"trimmed": partition, "log_start_offset": log_start_offset});
+            screen.show(&shown, |_| format!("{partition} begins at offset {log_start_offset} now"))
         }
         TopicCommand::Purge { topic } => {
             admin.purge_topic(&topic.to_string()).await?;
@@ -55,10 +65,19 @@ async fn act(admin: &Admin, screen: &Screen, command: TopicCommand) -> Result<()
     }
 }
 
+async fn set_segment_age(admin: &Admin, topic: &mut TopicView, name: &str, age: Option<&Span>) -> Result<(), Failure> {
+    if let Some(age) = age {
+        topic.segment_age_us = (age.0 != 0).then_some(age.0);
+        admin.set_segment_age(name, topic.segment_age_us).await?;
+    }
+    Ok(())
+}
+
 /// A topic with its partitions.
 pub(crate) async fn describe(admin: &Admin, topic: &str) -> Result<TopicView, Failure> {
     let description = admin.describe_topic(topic).await?;
     let mut topic = TopicView::from(description.topic);
+    topic.segment_age_us = description.segment_age_us;
     topic.partitions = Some(description.partitions.into_iter().map(PartitionView::from).collect());
     Ok(topic)
 }
@@ -168,15 +187,20 @@ fn properties(screen: &Screen, topic: &TopicView) -> String {
             "Retention",
             Value::text(retention(topic) + if retention(topic) == "unlimited" { "" } else { " per partition" }),
         ),
-        ("Segments", Value::text(topic.segment_bytes.map_or("default size".to_owned(), human_bytes))),
+        ("Segments", Value::text(segments(topic))),
         ("Created", Value::time(&topic.created_at)),
     ])
+}
+
+fn segments(topic: &TopicView) -> String {
+    let size = topic.segment_bytes.map_or("default size".to_owned(), human_bytes);
+    topic.segment_age_us.map_or(size.clone(), |age| format!("{size}, sealed after {}", human_span(age)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{Size, Span};
+    use crate::units::Size;
 
     #[test]
     fn limits_are_absent_at_creation_and_zero_in_a_change() {

@@ -22,6 +22,21 @@ fn a_topic_is_created_with_its_stream_once() {
 }
 
 #[test]
+fn a_partition_is_trimmed_and_its_segments_have_an_age() {
+    let server = Server::start();
+    let topic = server.json(&["topic", "create", "a/b", "--segment-age", "10m"]);
+    assert_eq!(topic["segment_age_us"], 600_000_000);
+    server.produce("a/b", &[], b"one\ntwo\nthree\n");
+    let trimmed = server.json(&["topic", "trim", "a/b:0", "--before", "offset:2"]);
+    assert_eq!(trimmed, json!({"trimmed": "a/b:0", "log_start_offset": 2}));
+    assert_eq!(payloads(&server.consume(&["a/b", "--from", "earliest"])), ["three"]);
+    server.run(&["topic", "trim", "a/b:0", "--before", "offset:9"]).failed(1, &["OFFSET_OUT_OF_RANGE"]);
+    assert_eq!(server.json(&["topic", "describe", "a/b"])["segment_age_us"], 600_000_000);
+    server.must(&["topic", "alter", "a/b", "--segment-age", "0s"]);
+    assert_eq!(server.json(&["topic", "describe", "a/b"]).get("segment_age_us"), None);
+}
+
+#[test]
 fn lines_go_in_and_come_out_byte_for_byte() {
     let server = Server::start();
     server.must(&["topic", "create", "a/lines"]);

@@ -381,7 +381,7 @@ Reply stats(const Command &) {
 
 Reply hello(const Command &) {
   return [](writer_t *out) {
-    static const char *const features[] = {"core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause",
+    static const char *const features[] = {"core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause",
                                            "cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"};
     write_open(out, '{');
     write_name(out, "adapter_protocol");
@@ -460,6 +460,15 @@ const std::map<std::string, Operation> OPERATIONS = {
     {"topic.purge", [](const Command &c) { return client(c)->purge_topic(c.needed("topic")), Reply(nothing); }},
     {"topic.list", [](const Command &c) { return result(client(c)->list_topics(c.text("stream"))); }},
     {"topic.describe", [](const Command &c) { return result(client(c)->describe_topic(c.needed("topic"))); }},
+    {"topic.trim", [](const Command &c) { return result(client(c)->delete_messages(c.needed("partition"), c.needed("before"))); }},
+    {"topic.set_segment_age",
+     [](const Command &c) {
+       int64_t us = 0;
+       json_int(json_get(c.args, "segment_age_us"), &us);
+       return client(c)->set_segment_age(c.needed("topic"), std::chrono::microseconds(us)), Reply(nothing);
+     }},
+    {"topic.producer_progress",
+     [](const Command &c) { return result(client(c)->producer_progress(c.needed("name"), c.needed("partition"))); }},
     {"position.resolve",
      [](const Command &c) { return result(client(c)->resolve_position(c.needed("partition"), c.needed("position"))); }},
     {"user.create",

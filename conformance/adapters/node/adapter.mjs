@@ -12,7 +12,7 @@ const levada = useRequire ? require(`${packagePath}dist/index.js`) : await impor
 const { version } = require(`${packagePath}package.json`);
 
 const FEATURES = [
-  "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
+  "core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
   "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 ];
 
@@ -199,6 +199,9 @@ const OPERATIONS = {
   "topic.purge": [Client, (c, a, o) => c.admin.purgeTopic(a.topic, o), nothing],
   "topic.list": [Client, (c, a, o) => c.admin.listTopics({ stream: a.stream }, o), items],
   "topic.describe": [Client, (c, a, o) => c.admin.describeTopic(a.topic, o), snake],
+  "topic.trim": [Client, (c, a, o) => c.admin.deleteMessages(a.partition, position(a.before), o), snake],
+  "topic.set_segment_age": [Client, (c, a, o) => c.admin.setSegmentAge(a.topic, { segmentAgeUs: a.segment_age_us == null ? null : BigInt(a.segment_age_us) }, o), nothing],
+  "topic.producer_progress": [Client, (c, a, o) => c.admin.producerProgress(a.name, a.partition, o), snake],
   "position.resolve": [Client, (c, a, o) => c.admin.resolvePosition(a.partition, position(a.position), o), snake],
   "user.create": [Client, (c, a, o) => c.admin.createUser(a.user, a.password, a.role, o), snake],
   "user.alter": [Client, (c, a, o) => c.admin.alterUser(a.user, { password: a.password, role: a.role }, o), snake],

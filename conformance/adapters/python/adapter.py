@@ -24,7 +24,7 @@ import levada
 import levada.aio
 
 FEATURES = [
-    *("core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "lz4", "zstd"),
+    *("core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "lz4", "zstd"),
     *("idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"),
 ]
 M64 = 2**64 - 1
@@ -234,23 +234,30 @@ ADMIN = {
     "group.list": "list_groups",
     "group.offsets": "group_offsets",
     "group.reset_offsets": "reset_offsets",
+    "topic.trim": "delete_messages",
+    "topic.set_segment_age": "set_segment_age",
+    "topic.producer_progress": "producer_progress",
     "position.resolve": "resolve_position",
     "status": "status",
 }
 
 
-FURTHER = {"position.resolve": ("position",), "group.reset_offsets": ("topics", "position")}
+FURTHER = {"position.resolve": ("position",), "group.reset_offsets": ("topics", "position"), "topic.trim": ("before",)}
 """Arguments that are no keywords in Python, after the first."""
 
 
 def admin_call(client: Any, op: str, args: dict[str, Any]) -> Any:
     method = getattr(client.admin, ADMIN[op])
+    if op == "topic.producer_progress":
+        return method(args["name"], args["partition"])
     keywords = {name: value for name, value in args.items() if value is not None and name not in ("options", "changes")}
     if "expires_at_us" in keywords:
         keywords["expires_at_us"] = int(keywords["expires_at_us"])
     subject = next((name for name in ("group", "topic", "partition", "name", "stream", "user") if name in keywords), None)
     positional = [] if subject is None or op.endswith(".list") else [keywords.pop(subject)]
     positional += [keywords.pop(name) for name in FURTHER.get(op, ())]
+    if "segment_age_us" in keywords:
+        keywords["segment_age_us"] = int(keywords["segment_age_us"])
     return method(*positional, **keywords, **options_in(args.get("options")), **options_in(args.get("changes")))
 
 

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::header::{PRODUCER_PART_BYTES, ProducerHeader, SERVER_PART_BYTES};
+use super::header::{FLAG_EXTERNAL_SEQUENCE, PRODUCER_PART_BYTES, ProducerHeader, SERVER_PART_BYTES};
 use super::message::{
     MESSAGE_FLAG_HAS_ID, MESSAGE_FLAG_HAS_KEY, MESSAGE_FLAG_NULL_PAYLOAD, MESSAGE_FLAG_TS64, MESSAGE_HEADER_BYTES,
 };
@@ -90,12 +90,21 @@ pub struct SealOptions {
     pub producer_epoch: u32,
     /// Sequence of the first message; 0 without idempotence.
     pub first_sequence: u64,
+    /// Whether the application numbers, and may leave gaps between batches.
+    pub external_sequence: bool,
 }
 
 impl Default for SealOptions {
     fn default() -> Self {
         let level = crate::codec::DEFAULT_ZSTD_LEVEL;
-        Self { codec: Codec::None, level, producer_id: 0, producer_epoch: 0, first_sequence: 0 }
+        Self {
+            codec: Codec::None,
+            level,
+            producer_id: 0,
+            producer_epoch: 0,
+            first_sequence: 0,
+            external_sequence: false,
+        }
     }
 }
 
@@ -385,7 +394,7 @@ impl BatchBuilder {
         let mut header = ProducerHeader {
             crc: 0,
             codec: Codec::None,
-            flags: 0,
+            flags: if options.external_sequence { FLAG_EXTERNAL_SEQUENCE } else { 0 },
             message_count,
             last_offset_delta: message_count - 1,
             uncompressed_length,

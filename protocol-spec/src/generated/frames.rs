@@ -37,6 +37,8 @@ pub enum Kind {
     ListTopics = 0x0024,
     /// [`DescribeTopic`].
     DescribeTopic = 0x0025,
+    /// [`DeleteMessages`].
+    DeleteMessages = 0x0026,
     /// [`CreateUser`].
     CreateUser = 0x0030,
     /// [`AlterUser`].
@@ -67,6 +69,8 @@ pub enum Kind {
     Unsubscribe = 0x0104,
     /// [`ResolvePosition`].
     ResolvePosition = 0x0105,
+    /// [`ReadSequences`].
+    ReadSequences = 0x0106,
     /// [`JoinGroup`].
     JoinGroup = 0x0110,
     /// [`LeaveGroup`].
@@ -121,6 +125,8 @@ pub enum Kind {
     Topics = 0x8024,
     /// [`TopicDescribed`].
     TopicDescribed = 0x8025,
+    /// [`MessagesDeleted`].
+    MessagesDeleted = 0x8026,
     /// [`UserCreated`].
     UserCreated = 0x8030,
     /// [`UserAltered`].
@@ -151,6 +157,8 @@ pub enum Kind {
     Unsubscribed = 0x8104,
     /// [`PositionResolved`].
     PositionResolved = 0x8105,
+    /// [`SequencesRead`].
+    SequencesRead = 0x8106,
     /// [`GroupJoined`].
     GroupJoined = 0x8110,
     /// [`GroupLeft`].
@@ -187,6 +195,7 @@ impl Kind {
         Self::PurgeTopic,
         Self::ListTopics,
         Self::DescribeTopic,
+        Self::DeleteMessages,
         Self::CreateUser,
         Self::AlterUser,
         Self::DeleteUser,
@@ -202,6 +211,7 @@ impl Kind {
         Self::Subscribe,
         Self::Unsubscribe,
         Self::ResolvePosition,
+        Self::ReadSequences,
         Self::JoinGroup,
         Self::LeaveGroup,
         Self::Commit,
@@ -229,6 +239,7 @@ impl Kind {
         Self::TopicPurged,
         Self::Topics,
         Self::TopicDescribed,
+        Self::MessagesDeleted,
         Self::UserCreated,
         Self::UserAltered,
         Self::UserDeleted,
@@ -244,6 +255,7 @@ impl Kind {
         Self::Subscribed,
         Self::Unsubscribed,
         Self::PositionResolved,
+        Self::SequencesRead,
         Self::GroupJoined,
         Self::GroupLeft,
         Self::Committed,
@@ -271,6 +283,7 @@ impl Kind {
             Self::PurgeTopic => "PurgeTopic",
             Self::ListTopics => "ListTopics",
             Self::DescribeTopic => "DescribeTopic",
+            Self::DeleteMessages => "DeleteMessages",
             Self::CreateUser => "CreateUser",
             Self::AlterUser => "AlterUser",
             Self::DeleteUser => "DeleteUser",
@@ -286,6 +299,7 @@ impl Kind {
             Self::Subscribe => "Subscribe",
             Self::Unsubscribe => "Unsubscribe",
             Self::ResolvePosition => "ResolvePosition",
+            Self::ReadSequences => "ReadSequences",
             Self::JoinGroup => "JoinGroup",
             Self::LeaveGroup => "LeaveGroup",
             Self::Commit => "Commit",
@@ -313,6 +327,7 @@ impl Kind {
             Self::TopicPurged => "TopicPurged",
             Self::Topics => "Topics",
             Self::TopicDescribed => "TopicDescribed",
+            Self::MessagesDeleted => "MessagesDeleted",
             Self::UserCreated => "UserCreated",
             Self::UserAltered => "UserAltered",
             Self::UserDeleted => "UserDeleted",
@@ -328,6 +343,7 @@ impl Kind {
             Self::Subscribed => "Subscribed",
             Self::Unsubscribed => "Unsubscribed",
             Self::PositionResolved => "PositionResolved",
+            Self::SequencesRead => "SequencesRead",
             Self::GroupJoined => "GroupJoined",
             Self::GroupLeft => "GroupLeft",
             Self::Committed => "Committed",
@@ -356,6 +372,7 @@ impl Kind {
             0x0023 => Self::PurgeTopic,
             0x0024 => Self::ListTopics,
             0x0025 => Self::DescribeTopic,
+            0x0026 => Self::DeleteMessages,
             0x0030 => Self::CreateUser,
             0x0031 => Self::AlterUser,
             0x0032 => Self::DeleteUser,
@@ -371,6 +388,7 @@ impl Kind {
             0x0103 => Self::Subscribe,
             0x0104 => Self::Unsubscribe,
             0x0105 => Self::ResolvePosition,
+            0x0106 => Self::ReadSequences,
             0x0110 => Self::JoinGroup,
             0x0111 => Self::LeaveGroup,
             0x0112 => Self::Commit,
@@ -398,6 +416,7 @@ impl Kind {
             0x8023 => Self::TopicPurged,
             0x8024 => Self::Topics,
             0x8025 => Self::TopicDescribed,
+            0x8026 => Self::MessagesDeleted,
             0x8030 => Self::UserCreated,
             0x8031 => Self::UserAltered,
             0x8032 => Self::UserDeleted,
@@ -413,6 +432,7 @@ impl Kind {
             0x8103 => Self::Subscribed,
             0x8104 => Self::Unsubscribed,
             0x8105 => Self::PositionResolved,
+            0x8106 => Self::SequencesRead,
             0x8110 => Self::GroupJoined,
             0x8111 => Self::GroupLeft,
             0x8112 => Self::Committed,
@@ -429,7 +449,9 @@ impl Kind {
     /// The first protocol version that has it.
     pub const fn since(self) -> u16 {
         match self {
-            Self::JoinGroup
+            Self::DeleteMessages
+            | Self::ReadSequences
+            | Self::JoinGroup
             | Self::LeaveGroup
             | Self::Commit
             | Self::ReadOffsets
@@ -439,6 +461,8 @@ impl Kind {
             | Self::DeleteGroup
             | Self::GroupChanged
             | Self::MembershipEnded
+            | Self::MessagesDeleted
+            | Self::SequencesRead
             | Self::GroupJoined
             | Self::GroupLeft
             | Self::Committed
@@ -486,6 +510,8 @@ pub enum Request {
     ListTopics(ListTopics),
     /// [`DescribeTopic`].
     DescribeTopic(DescribeTopic),
+    /// [`DeleteMessages`].
+    DeleteMessages(DeleteMessages),
     /// [`CreateUser`].
     CreateUser(CreateUser),
     /// [`AlterUser`].
@@ -516,6 +542,8 @@ pub enum Request {
     Unsubscribe(Unsubscribe),
     /// [`ResolvePosition`].
     ResolvePosition(ResolvePosition),
+    /// [`ReadSequences`].
+    ReadSequences(ReadSequences),
     /// [`JoinGroup`].
     JoinGroup(JoinGroup),
     /// [`LeaveGroup`].
@@ -556,6 +584,7 @@ impl Request {
             Kind::PurgeTopic => Self::PurgeTopic(PurgeTopic::decode(control)?),
             Kind::ListTopics => Self::ListTopics(ListTopics::decode(control)?),
             Kind::DescribeTopic => Self::DescribeTopic(DescribeTopic::decode(control)?),
+            Kind::DeleteMessages => Self::DeleteMessages(DeleteMessages::decode(control)?),
             Kind::CreateUser => Self::CreateUser(CreateUser::decode(control)?),
             Kind::AlterUser => Self::AlterUser(AlterUser::decode(control)?),
             Kind::DeleteUser => Self::DeleteUser(DeleteUser::decode(control)?),
@@ -571,6 +600,7 @@ impl Request {
             Kind::Subscribe => Self::Subscribe(Subscribe::decode(control)?),
             Kind::Unsubscribe => Self::Unsubscribe(Unsubscribe::decode(control)?),
             Kind::ResolvePosition => Self::ResolvePosition(ResolvePosition::decode(control)?),
+            Kind::ReadSequences => Self::ReadSequences(ReadSequences::decode(control)?),
             Kind::JoinGroup => Self::JoinGroup(JoinGroup::decode(control)?),
             Kind::LeaveGroup => Self::LeaveGroup(LeaveGroup::decode(control)?),
             Kind::Commit => Self::Commit(Commit::decode(control)?),
@@ -600,6 +630,7 @@ impl Request {
             Self::PurgeTopic(_) => Kind::PurgeTopic,
             Self::ListTopics(_) => Kind::ListTopics,
             Self::DescribeTopic(_) => Kind::DescribeTopic,
+            Self::DeleteMessages(_) => Kind::DeleteMessages,
             Self::CreateUser(_) => Kind::CreateUser,
             Self::AlterUser(_) => Kind::AlterUser,
             Self::DeleteUser(_) => Kind::DeleteUser,
@@ -615,6 +646,7 @@ impl Request {
             Self::Subscribe(_) => Kind::Subscribe,
             Self::Unsubscribe(_) => Kind::Unsubscribe,
             Self::ResolvePosition(_) => Kind::ResolvePosition,
+            Self::ReadSequences(_) => Kind::ReadSequences,
             Self::JoinGroup(_) => Kind::JoinGroup,
             Self::LeaveGroup(_) => Kind::LeaveGroup,
             Self::Commit(_) => Kind::Commit,
@@ -643,6 +675,7 @@ impl Request {
             Self::PurgeTopic(message) => message.encode(out),
             Self::ListTopics(message) => message.encode(out),
             Self::DescribeTopic(message) => message.encode(out),
+            Self::DeleteMessages(message) => message.encode(out),
             Self::CreateUser(message) => message.encode(out),
             Self::AlterUser(message) => message.encode(out),
             Self::DeleteUser(message) => message.encode(out),
@@ -658,6 +691,7 @@ impl Request {
             Self::Subscribe(message) => message.encode(out),
             Self::Unsubscribe(message) => message.encode(out),
             Self::ResolvePosition(message) => message.encode(out),
+            Self::ReadSequences(message) => message.encode(out),
             Self::JoinGroup(message) => message.encode(out),
             Self::LeaveGroup(message) => message.encode(out),
             Self::Commit(message) => message.encode(out),
@@ -749,6 +783,12 @@ impl From<DescribeTopic> for Request {
     }
 }
 
+impl From<DeleteMessages> for Request {
+    fn from(message: DeleteMessages) -> Self {
+        Self::DeleteMessages(message)
+    }
+}
+
 impl From<CreateUser> for Request {
     fn from(message: CreateUser) -> Self {
         Self::CreateUser(message)
@@ -836,6 +876,12 @@ impl From<Unsubscribe> for Request {
 impl From<ResolvePosition> for Request {
     fn from(message: ResolvePosition) -> Self {
         Self::ResolvePosition(message)
+    }
+}
+
+impl From<ReadSequences> for Request {
+    fn from(message: ReadSequences) -> Self {
+        Self::ReadSequences(message)
     }
 }
 
@@ -932,6 +978,8 @@ pub enum ServerFrame {
     Topics(Topics),
     /// [`TopicDescribed`].
     TopicDescribed(TopicDescribed),
+    /// [`MessagesDeleted`].
+    MessagesDeleted(MessagesDeleted),
     /// [`UserCreated`].
     UserCreated(UserCreated),
     /// [`UserAltered`].
@@ -962,6 +1010,8 @@ pub enum ServerFrame {
     Unsubscribed(Unsubscribed),
     /// [`PositionResolved`].
     PositionResolved(PositionResolved),
+    /// [`SequencesRead`].
+    SequencesRead(SequencesRead),
     /// [`GroupJoined`].
     GroupJoined(GroupJoined),
     /// [`GroupLeft`].
@@ -1007,6 +1057,7 @@ impl ServerFrame {
             Kind::TopicPurged => Self::TopicPurged(TopicPurged::decode(control)?),
             Kind::Topics => Self::Topics(Topics::decode(control)?),
             Kind::TopicDescribed => Self::TopicDescribed(TopicDescribed::decode(control)?),
+            Kind::MessagesDeleted => Self::MessagesDeleted(MessagesDeleted::decode(control)?),
             Kind::UserCreated => Self::UserCreated(UserCreated::decode(control)?),
             Kind::UserAltered => Self::UserAltered(UserAltered::decode(control)?),
             Kind::UserDeleted => Self::UserDeleted(UserDeleted::decode(control)?),
@@ -1022,6 +1073,7 @@ impl ServerFrame {
             Kind::Subscribed => Self::Subscribed(Subscribed::decode(control)?),
             Kind::Unsubscribed => Self::Unsubscribed(Unsubscribed::decode(control)?),
             Kind::PositionResolved => Self::PositionResolved(PositionResolved::decode(control)?),
+            Kind::SequencesRead => Self::SequencesRead(SequencesRead::decode(control)?),
             Kind::GroupJoined => Self::GroupJoined(GroupJoined::decode(control)?),
             Kind::GroupLeft => Self::GroupLeft(GroupLeft::decode(control)?),
             Kind::Committed => Self::Committed(Committed::decode(control)?),
@@ -1056,6 +1108,7 @@ impl ServerFrame {
             Self::TopicPurged(_) => Kind::TopicPurged,
             Self::Topics(_) => Kind::Topics,
             Self::TopicDescribed(_) => Kind::TopicDescribed,
+            Self::MessagesDeleted(_) => Kind::MessagesDeleted,
             Self::UserCreated(_) => Kind::UserCreated,
             Self::UserAltered(_) => Kind::UserAltered,
             Self::UserDeleted(_) => Kind::UserDeleted,
@@ -1071,6 +1124,7 @@ impl ServerFrame {
             Self::Subscribed(_) => Kind::Subscribed,
             Self::Unsubscribed(_) => Kind::Unsubscribed,
             Self::PositionResolved(_) => Kind::PositionResolved,
+            Self::SequencesRead(_) => Kind::SequencesRead,
             Self::GroupJoined(_) => Kind::GroupJoined,
             Self::GroupLeft(_) => Kind::GroupLeft,
             Self::Committed(_) => Kind::Committed,
@@ -1104,6 +1158,7 @@ impl ServerFrame {
             Self::TopicPurged(message) => message.encode(out),
             Self::Topics(message) => message.encode(out),
             Self::TopicDescribed(message) => message.encode(out),
+            Self::MessagesDeleted(message) => message.encode(out),
             Self::UserCreated(message) => message.encode(out),
             Self::UserAltered(message) => message.encode(out),
             Self::UserDeleted(message) => message.encode(out),
@@ -1119,6 +1174,7 @@ impl ServerFrame {
             Self::Subscribed(message) => message.encode(out),
             Self::Unsubscribed(message) => message.encode(out),
             Self::PositionResolved(message) => message.encode(out),
+            Self::SequencesRead(message) => message.encode(out),
             Self::GroupJoined(message) => message.encode(out),
             Self::GroupLeft(message) => message.encode(out),
             Self::Committed(message) => message.encode(out),
@@ -1240,6 +1296,12 @@ impl From<TopicDescribed> for ServerFrame {
     }
 }
 
+impl From<MessagesDeleted> for ServerFrame {
+    fn from(message: MessagesDeleted) -> Self {
+        Self::MessagesDeleted(message)
+    }
+}
+
 impl From<UserCreated> for ServerFrame {
     fn from(message: UserCreated) -> Self {
         Self::UserCreated(message)
@@ -1327,6 +1389,12 @@ impl From<Unsubscribed> for ServerFrame {
 impl From<PositionResolved> for ServerFrame {
     fn from(message: PositionResolved) -> Self {
         Self::PositionResolved(message)
+    }
+}
+
+impl From<SequencesRead> for ServerFrame {
+    fn from(message: SequencesRead) -> Self {
+        Self::SequencesRead(message)
     }
 }
 

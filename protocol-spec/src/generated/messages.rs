@@ -223,6 +223,8 @@ pub struct AlterTopic {
     pub topic: String,
     /// Changes.
     pub changes: TopicChanges,
+    /// Age of its first message at which a segment is sealed; 0: the server decides; absent: stays.
+    pub segment_age_us: Option<u64>,
 }
 
 impl Message for AlterTopic {
@@ -233,7 +235,25 @@ impl Message for AlterTopic {
         self.changes.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { stream: Wire::get(reader)?, topic: Wire::get(reader)?, changes: Wire::get(reader)? })
+        Ok(Self {
+            stream: Wire::get(reader)?,
+            topic: Wire::get(reader)?,
+            changes: Wire::get(reader)?,
+            segment_age_us: None,
+        })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(32769, self.segment_age_us.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            32769 => self.segment_age_us = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.segment_age_us.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Call for AlterTopic {
@@ -330,6 +350,40 @@ impl Message for DescribeTopic {
 }
 impl Call for DescribeTopic {
     type Reply = TopicDescribed;
+}
+
+/// Deletes the messages of a partition before a position, durably; offsets stay as they are. Kind `0x0026`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteMessages {
+    /// Name of the stream.
+    pub stream: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// The first that stays; not `stored`. An offset below the log's start deletes nothing.
+    pub before: Position,
+}
+
+impl Message for DeleteMessages {
+    const KIND: Kind = Kind::DeleteMessages;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.stream.put(out);
+        self.topic.put(out);
+        self.partition.put(out);
+        self.before.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            stream: Wire::get(reader)?,
+            topic: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+            before: Wire::get(reader)?,
+        })
+    }
+}
+impl Call for DeleteMessages {
+    type Reply = MessagesDeleted;
 }
 
 /// Request. Kind `0x0030`.
@@ -550,6 +604,8 @@ pub struct OpenProducer {
     pub producer_id: u64,
     /// The epoch to leave behind; 0 with a new one.
     pub producer_epoch: u32,
+    /// With id and epoch 0: the producer of that name of the user, in its next epoch.
+    pub name: Option<String>,
 }
 
 impl Message for OpenProducer {
@@ -559,7 +615,20 @@ impl Message for OpenProducer {
         self.producer_epoch.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { producer_id: Wire::get(reader)?, producer_epoch: Wire::get(reader)? })
+        Ok(Self { producer_id: Wire::get(reader)?, producer_epoch: Wire::get(reader)?, name: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(32769, self.name.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            32769 => self.name = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.name.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Call for OpenProducer {
@@ -784,6 +853,40 @@ impl Message for ResolvePosition {
 }
 impl Call for ResolvePosition {
     type Reply = PositionResolved;
+}
+
+/// How far a producer has come in a partition. What the answer counts is durable. Kind `0x0106`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadSequences {
+    /// From OpenProducer; 0 with a name.
+    pub producer_id: u64,
+    /// The producer of that name of the user.
+    pub name: Option<String>,
+    /// Topic.
+    pub topic_id: u32,
+    /// Its number.
+    pub partition: u32,
+}
+
+impl Message for ReadSequences {
+    const KIND: Kind = Kind::ReadSequences;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.producer_id.put(out);
+        self.name.put(out);
+        self.topic_id.put(out);
+        self.partition.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            producer_id: Wire::get(reader)?,
+            name: Wire::get(reader)?,
+            topic_id: Wire::get(reader)?,
+            partition: Wire::get(reader)?,
+        })
+    }
+}
+impl Call for ReadSequences {
+    type Reply = SequencesRead;
 }
 
 /// Becomes a member of a group, or goes on being one after the connection was lost. The group comes to be with its first member. Kind `0x0110`. Since version 2.
@@ -1568,6 +1671,8 @@ pub struct TopicDescribed {
     pub topic: TopicInfo,
     /// By number.
     pub partitions: Vec<PartitionInfo>,
+    /// Age of its first message at which a segment is sealed; absent: the server decides.
+    pub segment_age_us: Option<u64>,
 }
 
 impl Message for TopicDescribed {
@@ -1577,13 +1682,51 @@ impl Message for TopicDescribed {
         self.partitions.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { topic: Wire::get(reader)?, partitions: Wire::get(reader)? })
+        Ok(Self { topic: Wire::get(reader)?, partitions: Wire::get(reader)?, segment_age_us: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(1, self.segment_age_us.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            1 => self.segment_age_us = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.segment_age_us.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Reply for TopicDescribed {
     fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
         match frame {
             ServerFrame::TopicDescribed(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8026`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessagesDeleted {
+    /// Lowest offset kept.
+    pub log_start_offset: u64,
+}
+
+impl Message for MessagesDeleted {
+    const KIND: Kind = Kind::MessagesDeleted;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.log_start_offset.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { log_start_offset: Wire::get(reader)? })
+    }
+}
+impl Reply for MessagesDeleted {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::MessagesDeleted(reply) => Ok(reply),
             other => Err(Box::new(other)),
         }
     }
@@ -2089,6 +2232,37 @@ impl Reply for PositionResolved {
     fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
         match frame {
             ServerFrame::PositionResolved(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8106`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequencesRead {
+    /// Of the producer; 0: nobody has that name.
+    pub producer_id: u64,
+    /// After that of the last message appended; 0: the partition does not know the producer.
+    pub next_sequence: u64,
+    /// Offset of the last message appended.
+    pub last_offset: Option<u64>,
+}
+
+impl Message for SequencesRead {
+    const KIND: Kind = Kind::SequencesRead;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.producer_id.put(out);
+        self.next_sequence.put(out);
+        self.last_offset.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { producer_id: Wire::get(reader)?, next_sequence: Wire::get(reader)?, last_offset: Wire::get(reader)? })
+    }
+}
+impl Reply for SequencesRead {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::SequencesRead(reply) => Ok(reply),
             other => Err(Box::new(other)),
         }
     }

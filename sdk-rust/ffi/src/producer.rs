@@ -177,6 +177,7 @@ fn owned(message: &MessageRef<'_>) -> Message {
         timestamp_us: message.timestamp_us,
         id: message.id,
         partition: message.partition,
+        sequence: message.sequence,
     }
 }
 

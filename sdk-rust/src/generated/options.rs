@@ -604,6 +604,8 @@ pub struct ProducerOptions {
     pub(crate) idempotent: bool,
     pub(crate) durability: Durability,
     pub(crate) delivery_timeout: Duration,
+    pub(crate) name: Option<String>,
+    pub(crate) external_sequence: bool,
     pub(crate) max_buffered_bytes: usize,
 }
 
@@ -620,6 +622,8 @@ impl Default for ProducerOptions {
             idempotent: true,
             durability: Durability::Memory,
             delivery_timeout: Duration::from_secs(120),
+            name: None,
+            external_sequence: false,
             max_buffered_bytes: 67_108_864,
         }
     }
@@ -685,6 +689,23 @@ impl ProducerOptions {
         self
     }
 
+    /// Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that
+    /// one came. At most 255 bytes.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> ProducerOptions {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether each message brings its own sequence, which only grows within a partition: what is not above the last
+    /// one appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition, and ends
+    /// with its first failure. Default false.
+    #[must_use]
+    pub fn external_sequence(mut self, external_sequence: bool) -> ProducerOptions {
+        self.external_sequence = external_sequence;
+        self
+    }
+
     /// Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
     /// more than 0.
     #[must_use]
@@ -711,6 +732,8 @@ impl ProducerOptions {
                 "idempotent",
                 "durability",
                 "delivery_timeout_ms",
+                "name",
+                "external_sequence",
                 "max_buffered_bytes",
             ],
         )?;
@@ -724,6 +747,8 @@ impl ProducerOptions {
         given.set("idempotent", &mut options.idempotent)?;
         given.set("durability", &mut options.durability)?;
         given.set("delivery_timeout_ms", &mut options.delivery_timeout)?;
+        given.set("name", &mut options.name)?;
+        given.set("external_sequence", &mut options.external_sequence)?;
         given.set("max_buffered_bytes", &mut options.max_buffered_bytes)?;
         options.check()?;
         Ok(options)
@@ -739,6 +764,9 @@ impl ProducerOptions {
             range::number("compression_level", value, 1, 19)?;
         }
         range::time("delivery_timeout_ms", self.delivery_timeout, 1, 31_536_000_000)?;
+        if let Some(value) = &self.name {
+            range::length("name", value, 1, 255)?;
+        }
         range::number("max_buffered_bytes", self.max_buffered_bytes, 1, u64::MAX)?;
         range::needs(
             "compression_level",
@@ -762,6 +790,8 @@ impl fmt::Debug for ProducerOptions {
             .field("idempotent", &self.idempotent)
             .field("durability", &self.durability)
             .field("delivery_timeout", &self.delivery_timeout)
+            .field("name", &self.name)
+            .field("external_sequence", &self.external_sequence)
             .field("max_buffered_bytes", &self.max_buffered_bytes)
             .finish_non_exhaustive()
     }

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     OpenProducer,
+    ReadSequences { partition: u32 },
     Produce { partition: u32, serial: u64 },
     Subscribe { lane: usize, subscription: u32 },
     Unsubscribe,

@@ -36,6 +36,8 @@ pub(crate) struct Sizes {
     pub(crate) max_buffered_bytes: usize,
     pub(crate) linger_ms: u64,
     pub(crate) delivery_timeout_ms: u64,
+    /// Messages bring their sequences.
+    pub(crate) external: bool,
 }
 
 /// The batches of one producer that no connection has taken yet.
@@ -80,12 +82,19 @@ enum Phase {
 struct Lane {
     open: Option<Box<OpenBatch>>,
     closed: VecDeque<Box<OpenBatch>>,
+    /// With external sequences: the lowest that may come next.
+    next_sequence: u64,
+    /// With external sequences: the first that the server did not have when the producer was opened. A batch holds
+    /// none from both sides, so that it is dropped or appended whole.
+    known_below: u64,
 }
 
 /// A batch that no connection has taken.
 pub(crate) struct OpenBatch {
     pub(crate) builder: BatchBuilder,
     pub(crate) ticket: Ticket,
+    /// With external sequences: that of its first message. Those of the others follow without gap.
+    pub(crate) first_sequence: u64,
     opened_at_ms: u64,
 }
 
@@ -147,6 +156,13 @@ impl Accumulator {
             }),
             space: Notify::new(),
             settled: Notify::new(),
+        }
+    }
+
+    /// Tells how far an earlier life of the producer came in each partition.
+    pub(crate) fn know(&self, next_sequences: &[u64]) {
+        for (lane, next) in self.state().lanes.iter_mut().zip(next_sequences) {
+            lane.known_below = *next;
         }
     }
 
@@ -452,6 +468,7 @@ impl State {
             return Err(Refusal::Full);
         }
         let partition = self.choose(sizes, message)?;
+        self.check_sequence(sizes, partition, message)?;
         let new = NewMessage {
             payload: message.payload,
             key: message.key,
@@ -486,10 +503,45 @@ impl State {
         // An oversized message was closed into a batch of its own at once.
         let batch = lane.open.as_mut().or(lane.closed.back_mut()).expect("the message was pushed into one of them");
         batch.ticket.charged_bytes += charge;
+        if let Some(sequence) = message.sequence {
+            if batch.builder.message_count() == 1 {
+                batch.first_sequence = sequence;
+            }
+            lane.next_sequence = sequence + 1;
+        }
         if has_sink {
             batch.ticket.tokens.push(token);
         }
         Ok((&batch.ticket.completion, batch.builder.message_count() - 1))
+    }
+
+    /// Sequences of the application's own only grow, and those of a batch follow each other without gap.
+    fn check_sequence(
+        &mut self,
+        sizes: &Sizes,
+        partition: u32,
+        message: &MessageRef<'_>,
+    ) -> std::result::Result<(), Refusal> {
+        let wrong = |words: String| Refusal::Failed(Error::usage("sequence", words));
+        let sequence = match message.sequence {
+            None if !sizes.external => return Ok(()),
+            None => return Err(wrong("a producer with external sequences needs one with each message".into())),
+            Some(_) if !sizes.external => return Err(wrong("the producer numbers by itself".into())),
+            Some(u64::MAX) => return Err(wrong("the largest number is not used".into())),
+            Some(sequence) => sequence,
+        };
+        if message.partition.is_none() && message.key.is_none() {
+            return Err(wrong("a message with a sequence names its partition or has a key".into()));
+        }
+        let Lane { open, next_sequence, known_below, .. } = &self.lanes[partition as usize];
+        if sequence < *next_sequence {
+            let last = next_sequence - 1;
+            return Err(wrong(format!("{sequence} does not follow {last}: sequences of a partition only grow")));
+        }
+        if open.is_some() && (sequence != *next_sequence || sequence == *known_below) {
+            self.close(sizes, partition);
+        }
+        Ok(())
     }
 
     fn choose(&self, sizes: &Sizes, message: &MessageRef<'_>) -> std::result::Result<u32, Refusal> {
@@ -561,7 +613,7 @@ impl State {
             charged_bytes: 0,
             deadline_ms: moment.now_ms.saturating_add(sizes.delivery_timeout_ms),
         };
-        Box::new(OpenBatch { builder, ticket, opened_at_ms: moment.now_ms })
+        Box::new(OpenBatch { builder, ticket, first_sequence: 0, opened_at_ms: moment.now_ms })
     }
 
     /// Moves the open batch of a lane behind the full ones.

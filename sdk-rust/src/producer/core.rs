@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use levada_protocol::batch::{Codec, SealOptions};
 use levada_protocol::messages::{
-    Durability, OpenProducer, PRODUCE_ACK_DUPLICATE, PRODUCE_ACK_SERVER_ENCODED, Produce, ProduceAck, ServerFrame,
+    Durability, OpenProducer, PRODUCE_ACK_DUPLICATE, PRODUCE_ACK_SERVER_ENCODED, Produce, ProduceAck, ReadSequences,
+    ServerFrame,
 };
 use levada_protocol::{ErrorClass, ErrorCode};
 
@@ -32,6 +33,18 @@ pub(crate) struct Terms {
     pub(crate) codec: Codec,
     pub(crate) level: i32,
     pub(crate) backoff: BackoffOptions,
+    /// With a name: the identity it had when it was opened.
+    pub(crate) named: Option<Named>,
+    /// Messages bring their sequences. Nothing may follow a batch that failed, and nothing is in flight beside one.
+    pub(crate) external: bool,
+}
+
+/// What a producer with a name begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) identity: (u64, u32),
+    /// By partition: where its numbers go on.
+    pub(crate) next_sequences: Vec<u64>,
 }
 
 /// Under what number a producer speaks.
@@ -48,6 +61,13 @@ enum Identity {
     Asked {
         previous: Option<(u64, u32)>,
         uncertain: bool,
+    },
+    /// A producer with a name has a new epoch and asks each partition where its numbers go on.
+    Reading {
+        identity: (u64, u32),
+        unasked: BTreeSet<u32>,
+        awaited: BTreeSet<u32>,
+        at_ms: u64,
     },
     Known((u64, u32)),
     /// The epoch must change: first everything that can still be settled under the old one is.
@@ -89,7 +109,9 @@ impl Drop for ProducerCore {
 
 impl ProducerCore {
     pub(crate) fn new(accumulator: Arc<Accumulator>, terms: Terms, random: Arc<dyn Random>) -> ProducerCore {
-        let identity = if terms.idempotent {
+        let identity = if let Some(named) = &terms.named {
+            Identity::Known(named.identity)
+        } else if terms.idempotent {
             Identity::Wanted { previous: None, at_ms: 0, uncertain: false }
         } else {
             Identity::Anonymous
@@ -126,6 +148,10 @@ impl ProducerCore {
             Identity::Anonymous => (0, 0),
             Identity::Known(identity) => *identity,
             Identity::Asked { .. } => return Pumped::Idle,
+            Identity::Reading { .. } => {
+                self.read_sequences(out);
+                return Pumped::Idle;
+            }
             Identity::Wanted { .. } => {
                 self.ask_identity(out);
                 return Pumped::Idle;
@@ -162,7 +188,7 @@ impl ProducerCore {
         self.accumulator.begin_pull(&mut self.busy);
         self.deadline_ms = None;
         self.expire(now_ms);
-        if let Identity::Wanted { at_ms, .. } = &self.identity
+        if let Identity::Wanted { at_ms, .. } | Identity::Reading { at_ms, .. } = &self.identity
             && now_ms < *at_ms
         {
             let at_ms = *at_ms;
@@ -176,7 +202,9 @@ impl ProducerCore {
 
     fn lane(&mut self, partition: u32) -> &mut Lane {
         let backoff = self.terms.backoff;
-        self.lanes.entry(partition).or_insert_with(|| Lane::new(Backoff::new(backoff)))
+        let named = self.terms.named.as_ref();
+        let next = || named.and_then(|named| named.next_sequences.get(partition as usize)).copied().unwrap_or(0);
+        self.lanes.entry(partition).or_insert_with(|| Lane::new(Backoff::new(backoff), next()))
     }
 
     fn pump_lane(&mut self, out: &mut Outlet<'_>, partition: u32, identity: (u64, u32), is_free: bool) -> Pumped {
@@ -234,12 +262,16 @@ impl ProducerCore {
 
     fn seal(&mut self, partition: u32, mut batch: Box<OpenBatch>, (producer_id, producer_epoch): (u64, u32)) -> Flight {
         let numbered = self.terms.idempotent;
-        let (codec, level) = (self.terms.codec, self.terms.level);
+        let (codec, level, external_sequence) = (self.terms.codec, self.terms.level, self.terms.external);
         let lane = self.lane(partition);
         let message_count = batch.builder.message_count();
-        let first_sequence = if numbered { lane.next_sequence } else { 0 };
+        let first_sequence = match (external_sequence, numbered) {
+            (true, _) => batch.first_sequence,
+            (false, true) => lane.next_sequence,
+            (false, false) => 0,
+        };
         lane.next_sequence = first_sequence + u64::from(message_count);
-        let options = SealOptions { codec, level, producer_id, producer_epoch, first_sequence };
+        let options = SealOptions { codec, level, producer_id, producer_epoch, first_sequence, external_sequence };
         let sealed = batch.builder.seal(&options).expect("a batch is opened with a message in it");
         self.accumulator.reuse(batch.builder);
         Flight {
@@ -263,8 +295,62 @@ impl ProducerCore {
             return;
         }
         let (producer_id, producer_epoch) = previous.unwrap_or((0, 0));
-        out.request(&OpenProducer { producer_id, producer_epoch }, Tag::OpenProducer);
+        // The name is for the first epoch; later ones must not take over from a successor.
+        out.request(&OpenProducer { producer_id, producer_epoch, name: None }, Tag::OpenProducer);
         self.identity = Identity::Asked { previous, uncertain };
+    }
+
+    fn read_sequences(&mut self, out: &mut Outlet<'_>) {
+        let topic_id = self.terms.topic_id;
+        let Identity::Reading { identity, unasked, awaited, at_ms } = &mut self.identity else { return };
+        if out.now_ms() < *at_ms {
+            return;
+        }
+        while out.has_room()
+            && let Some(partition) = unasked.pop_first()
+        {
+            let request = ReadSequences { producer_id: identity.0, name: None, topic_id, partition };
+            out.request(&request, Tag::ReadSequences { partition });
+            awaited.insert(partition);
+        }
+    }
+
+    fn on_sequences(&mut self, partition: u32, outcome: Result<(ServerFrame, Bytes)>, now_ms: u64) {
+        let Identity::Reading { identity, unasked, awaited, at_ms } = &mut self.identity else { return };
+        if !awaited.remove(&partition) {
+            return;
+        }
+        match outcome {
+            Ok((ServerFrame::SequencesRead(read), _)) => {
+                let named = self.terms.named.as_mut();
+                if let Some(next) = named.and_then(|named| named.next_sequences.get_mut(partition as usize)) {
+                    *next = read.next_sequence;
+                }
+                let is_last = unasked.is_empty() && awaited.is_empty();
+                let identity = *identity;
+                if is_last {
+                    self.begin_epoch(identity);
+                }
+            }
+            Ok((other, _)) => self.stop(&unexpected(&other)),
+            Err(error) if error.is_retriable() => {
+                unasked.insert(partition);
+                let random = self.random.next_u64();
+                *at_ms = now_ms + self.identity_backoff.next_ms(random).max(u64::from(error.retry_after_ms()));
+            }
+            Err(error) => self.stop(&error),
+        }
+    }
+
+    /// Everything that waits is numbered anew, from 0 or from where the partition says.
+    fn begin_epoch(&mut self, identity: (u64, u32)) {
+        self.identity = Identity::Known(identity);
+        let named = self.terms.named.as_ref();
+        for (partition, lane) in &mut self.lanes {
+            (lane.draining, lane.renumber_from, lane.stale) = (false, None, false);
+            let next = named.and_then(|named| named.next_sequences.get(*partition as usize)).copied();
+            lane.number_from(next.unwrap_or(0), identity);
+        }
     }
 
     /// Before the epoch changes: sends what may have been appended again under the old one, where that still tells.
@@ -319,6 +405,9 @@ impl ProducerCore {
 
     /// The epoch cannot go on: see [`ProducerCore::settle_old_epoch`].
     fn leave(&mut self, cause: Error) {
+        if self.terms.external {
+            return self.stop(&cause);
+        }
         if let Identity::Known(current) = self.identity {
             self.identity = Identity::Leaving { current, cause };
         }
@@ -331,15 +420,18 @@ impl ProducerCore {
             Ok((ServerFrame::ProducerOpened(opened), _)) => {
                 self.identity_backoff.reset();
                 let identity = (opened.producer_id, opened.producer_epoch);
-                self.identity = Identity::Known(identity);
-                for lane in self.lanes.values_mut() {
-                    (lane.draining, lane.renumber_from, lane.stale) = (false, None, false);
-                    lane.number_from(0, identity);
+                match &self.terms.named {
+                    None => self.begin_epoch(identity),
+                    Some(named) => {
+                        let unasked = (0u32..).zip(&named.next_sequences).map(|(partition, _)| partition).collect();
+                        self.identity = Identity::Reading { identity, unasked, awaited: BTreeSet::new(), at_ms: 0 };
+                    }
                 }
             }
             Ok((other, _)) => self.stop(&unexpected(&other)),
             // Our own request, whose answer was lost, moved the epoch on: take a new number altogether.
-            Err(error) if error.is(ErrorCode::Fenced) && uncertain => {
+            // A producer with a name does not: it might be a successor that took it over.
+            Err(error) if error.is(ErrorCode::Fenced) && uncertain && self.terms.named.is_none() => {
                 self.identity = Identity::Wanted { previous: None, at_ms: 0, uncertain: false };
             }
             Err(error) if error.is_retriable() => {
@@ -365,6 +457,7 @@ impl ProducerCore {
     pub(crate) fn on_reply(&mut self, tag: Tag, outcome: Result<(ServerFrame, Bytes)>, now_ms: u64) {
         match tag {
             Tag::OpenProducer => self.on_identity(outcome, now_ms),
+            Tag::ReadSequences { partition } => self.on_sequences(partition, outcome, now_ms),
             Tag::Produce { partition, serial } => self.on_produced(partition, serial, outcome, now_ms),
             _ => {}
         }
@@ -386,13 +479,17 @@ impl ProducerCore {
     }
 
     fn finish(&mut self, partition: u32, index: usize, outcome: Result<BatchReceipt>) {
+        let failure = outcome.as_ref().err().cloned();
         if let Some(ticket) = self.lane(partition).flights.remove(index).and_then(|flight| flight.ticket) {
             self.accumulator.settle(ticket, outcome);
+        }
+        if let Some(failure) = failure.filter(|_| self.terms.external) {
+            self.stop(&failure);
         }
     }
 
     fn refused(&mut self, partition: u32, index: usize, error: Error, now_ms: u64) {
-        let (durability, idempotent) = (self.terms.durability, self.terms.idempotent);
+        let (durability, idempotent, external) = (self.terms.durability, self.terms.idempotent, self.terms.external);
         let lane = self.lane(partition);
         let flight = &mut lane.flights[index];
         let Some(code) = error.code() else {
@@ -418,6 +515,8 @@ impl ProducerCore {
                 lane.stale = true;
                 self.leave(error);
             }
+            // Part of the batch is in the log: sent whole it can be neither appended nor dropped.
+            ErrorCode::SequenceGap if external => self.finish(partition, index, Err(error)),
             ErrorCode::SequenceGap if idempotent => {
                 let first_sequence = sequence_of(flight);
                 let expected = error.detail_number("expected");
@@ -473,6 +572,9 @@ impl ProducerCore {
         if let Identity::Asked { previous, .. } = &self.identity {
             self.identity = Identity::Wanted { previous: *previous, at_ms: now_ms, uncertain: true };
         }
+        if let Identity::Reading { unasked, awaited, .. } = &mut self.identity {
+            unasked.append(awaited);
+        }
         let idempotent = self.terms.idempotent;
         let mut failed = Vec::new();
         for lane in self.lanes.values_mut() {
@@ -495,7 +597,9 @@ impl ProducerCore {
         self.fail_all(error);
         if self.terms.idempotent {
             let previous = match &self.identity {
-                Identity::Known(identity) | Identity::Leaving { current: identity, .. } => Some(*identity),
+                Identity::Known(identity)
+                | Identity::Reading { identity, .. }
+                | Identity::Leaving { current: identity, .. } => Some(*identity),
                 Identity::Wanted { previous, .. } | Identity::Asked { previous, .. } => *previous,
                 Identity::Anonymous => None,
             };
@@ -573,8 +677,12 @@ impl ProducerCore {
             settled.extend(expired.into_iter().map(|ticket| (ticket, delivery_timeout(false))));
             deadline_ms.into_iter().for_each(&mut later);
         }
+        let failure = settled.first().map(|(_, error)| error.clone()).filter(|_| self.terms.external);
         for (ticket, error) in settled {
             self.accumulator.settle(ticket, Err(error));
+        }
+        if let Some(failure) = failure {
+            return self.stop(&failure);
         }
         self.deadline_ms = next;
         if let Some(cause) = cause.filter(|_| self.terms.idempotent) {

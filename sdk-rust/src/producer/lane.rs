@@ -40,10 +40,10 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(backoff: Backoff) -> Lane {
+    pub(crate) fn new(backoff: Backoff, next_sequence: u64) -> Lane {
         Lane {
             flights: VecDeque::new(),
-            next_sequence: 0,
+            next_sequence,
             draining: false,
             renumber_from: None,
             stale: false,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use levada_protocol::ErrorCode;
 use levada_protocol::batch::Codec;
-use levada_protocol::messages::TopicCompression;
+use levada_protocol::messages::{OpenProducer, ReadSequences, TopicCompression};
 use tokio::time::Instant;
 
 pub use delivery::{BatchDelivery, BatchReceipt, Delivery, Receipt};
@@ -22,7 +22,7 @@ pub use options::{Compression, ProducerOptions};
 pub use sink::{BatchEvent, CompletionSink, NO_TOKEN};
 
 use crate::admin::{Admin, parse_topic};
-use crate::client::Client;
+use crate::client::{Client, Repeat};
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::link::{Link, Resident};
@@ -53,6 +53,8 @@ pub struct Producer {
     /// What the link's times count from. Not its terms: a closed producer would keep the trusted certificates.
     epoch: Instant,
     clock: Arc<dyn Clock>,
+    /// With a name: where the one before had come to, by partition.
+    next_sequences: Vec<u64>,
 }
 
 /// Messages taken from an iterator at a time: outside the lock, for an iterator may do anything.
@@ -61,6 +63,7 @@ const MESSAGES_AT_ONCE: usize = 512;
 impl Producer {
     pub(crate) async fn open(client: &Client, topic: &str, options: ProducerOptions) -> Result<Producer> {
         options.check()?;
+        check_name(&options)?;
         let address = parse_topic(topic)?;
         if address.partition.is_some() {
             return Err(Error::usage("topic", "a producer is for a whole topic; messages name their partition"));
@@ -81,25 +84,37 @@ impl Producer {
             max_buffered_bytes: options.max_buffered_bytes,
             linger_ms: as_ms(options.linger),
             delivery_timeout_ms: as_ms(options.delivery_timeout),
+            external: options.external_sequence,
         };
         let (codec, level) = codec_of(options.chosen_compression(), description.topic.options.compression);
+        let topic_id = description.topic.topic_id;
+        let named = match &options.name {
+            Some(name) => Some(open_named(client, name, topic_id, sizes.partition_count).await?),
+            None => None,
+        };
+        let next_sequences = named.as_ref().map(|named| named.next_sequences.clone()).unwrap_or_default();
+        let max_in_flight = if options.external_sequence { 1 } else { max_in_flight.max(1) };
         let terms = core::Terms {
-            topic_id: description.topic.topic_id,
+            topic_id,
             durability: options.durability,
             idempotent: options.idempotent,
-            max_in_flight: options.max_in_flight.min(max_in_flight.max(1)),
+            max_in_flight: options.max_in_flight.min(max_in_flight),
             codec,
             level,
             backoff: client.backoff(),
+            named,
+            external: options.external_sequence,
         };
         let id = client.next_id();
         let random = client.random();
         let accumulator = Arc::new(Accumulator::new(id, sizes, options.sink, random.next_u64()));
+        accumulator.know(&next_sequences);
         let link = client.produce_link();
         let core = core::ProducerCore::new(Arc::clone(&accumulator), terms, random);
         link.add(id, Resident::Producer(core))?;
         client.remember(&accumulator);
-        Ok(Producer { topic: topic.to_owned(), accumulator, link, epoch: client.terms().epoch, clock: client.clock() })
+        let (topic, epoch, clock) = (topic.to_owned(), client.terms().epoch, client.clock());
+        Ok(Producer { topic, accumulator, link, epoch, clock, next_sequences })
     }
 
     /// Names this producer in [`BatchEvent`].
@@ -115,6 +130,12 @@ impl Producer {
     /// Partitions of the topic when the producer was made; keys are spread over these.
     pub fn partition_count(&self) -> u32 {
         self.accumulator.sizes().partition_count
+    }
+
+    /// The sequence of the last message that this producer's name had appended to a partition when it was opened, durably;
+    /// `None`: none, or it has no name. With external sequences, go on with the message after it.
+    pub fn last_sequence(&self, partition: u32) -> Option<u64> {
+        self.next_sequences.get(partition as usize)?.checked_sub(1)
     }
 
     fn moment(&self) -> Moment {
@@ -302,6 +323,29 @@ impl Producer {
             self.link.wake(self.id());
         }
     }
+}
+
+fn check_name(options: &ProducerOptions) -> Result<()> {
+    if options.name.is_some() && !options.idempotent {
+        return Err(Error::usage("name", "a producer with a name numbers its batches: leave idempotent on"));
+    }
+    if options.external_sequence && options.name.is_none() {
+        return Err(Error::usage("external_sequence", "sequences outlive the process: give the producer a name"));
+    }
+    Ok(())
+}
+
+/// Takes the name over, then learns how far it had come: in that order, so that nothing of a predecessor follows.
+async fn open_named(client: &Client, name: &str, topic_id: u32, partition_count: u32) -> Result<core::Named> {
+    let open = OpenProducer { producer_id: 0, producer_epoch: 0, name: Some(name.to_owned()) };
+    let opened = client.call(open, Repeat::Freely).await?;
+    let producer_id = opened.producer_id;
+    let mut next_sequences = Vec::new();
+    for partition in 0..partition_count {
+        let read = client.call(ReadSequences { producer_id, name: None, topic_id, partition }, Repeat::Freely).await?;
+        next_sequences.push(read.next_sequence);
+    }
+    Ok(core::Named { identity: (producer_id, opened.producer_epoch), next_sequences })
 }
 
 /// Payloads that lie one after the other.

@@ -98,6 +98,7 @@ async fn one(seed: u64) -> usize {
         .linger(Duration::from_millis(dice.roll(3)))
         .delivery_timeout(Duration::from_secs(1 + dice.roll(120)))
         .completion_sink(Arc::clone(&fates) as Arc<dyn CompletionSink>);
+    let options = if dice.roll(3) == 0 { options.name("chaos") } else { options };
     let producer = client.producer(TOPIC, options).await.unwrap();
     let mut sent: Vec<(u32, Told)> = Vec::new();
     for number in 0..MESSAGES {

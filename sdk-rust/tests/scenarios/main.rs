@@ -11,6 +11,7 @@ mod coordinator;
 #[cfg(test)]
 mod groups;
 #[cfg(test)]
+mod names;
 mod producer;
 #[cfg(test)]
 mod stage;

@@ -79,6 +79,7 @@ pub(crate) struct State {
     /// Most Produce requests unanswered at once.
     max_unanswered: usize,
     next_producer: u64,
+    names: BTreeMap<String, u64>,
     producer_epochs: BTreeMap<u64, u32>,
     held: Vec<(usize, u32, ProduceAck)>,
     /// Acknowledgements whose time has come.
@@ -126,6 +127,7 @@ impl Stage {
                 seen: Vec::new(),
                 max_unanswered: 0,
                 next_producer: 1,
+                names: BTreeMap::new(),
                 producer_epochs: BTreeMap::new(),
                 held: Vec::new(),
                 late: Vec::new(),
@@ -515,7 +517,8 @@ impl Serving {
         match request {
             Request::Ping(_) => unreachable!("the machine answers"),
             Request::DescribeTopic(wanted) if wanted.topic == "act" => {
-                let reply = TopicDescribed { topic: Serving::topic(&state), partitions: Vec::new() };
+                let reply =
+                    TopicDescribed { topic: Serving::topic(&state), partitions: Vec::new(), segment_age_us: None };
                 self.machine.reply(correlation, &reply);
             }
             Request::DescribeTopic(_) => self.machine.fail(correlation, &error(ErrorCode::TopicNotFound, &[])),
@@ -525,6 +528,23 @@ impl Serving {
             }
             Request::ListTopics(_) => {
                 let reply = Topics { topics: vec![Serving::topic(&state)] };
+                self.machine.reply(correlation, &reply);
+            }
+            Request::OpenProducer(OpenProducer { name: Some(name), .. }) => {
+                let known = state.names.get(&name).copied();
+                let producer_id = known.unwrap_or_else(|| {
+                    state.next_producer += 1;
+                    state.next_producer
+                });
+                state.names.insert(name, producer_id);
+                let producer_epoch = state.producer_epochs.get(&producer_id).map_or(1, |epoch| epoch + 1);
+                state.producer_epochs.insert(producer_id, producer_epoch);
+                self.machine.reply(correlation, &ProducerOpened { producer_id, producer_epoch });
+            }
+            Request::ReadSequences(read) => {
+                let known = state.partitions[read.partition as usize].sequences.get(&read.producer_id);
+                let next_sequence = known.map_or(0, |(_, next)| *next);
+                let reply = SequencesRead { producer_id: read.producer_id, next_sequence, last_offset: None };
                 self.machine.reply(correlation, &reply);
             }
             Request::OpenProducer(open) => {
@@ -686,8 +706,25 @@ fn append(state: &mut State, produce: &Produce, body: &Bytes) -> Result<ProduceA
         return Err(error(ErrorCode::UnknownProducer, &[]));
     }
     let known = partition.sequences.get(&header.producer_id).copied();
+    let key = (header.producer_id, header.producer_epoch, header.first_sequence);
+    let end = header.first_sequence + u64::from(header.message_count);
+    if header.flags & levada_protocol::batch::FLAG_EXTERNAL_SEQUENCE != 0 {
+        let next = known.map_or(0, |(_, next)| next);
+        if end <= next {
+            let original = partition.acks.get(&key).cloned().unwrap_or_else(|| ack(0, partition.epoch, 0));
+            return Ok(ProduceAck { flags: PRODUCE_ACK_DUPLICATE, ..original });
+        }
+        if header.first_sequence < next {
+            return Err(error(ErrorCode::SequenceGap, &[("expected", next)]));
+        }
+        let done = ack(partition.append(body, 7), partition.epoch, 0);
+        partition.sequences.insert(header.producer_id, (header.producer_epoch, end));
+        partition.acks.insert(key, done.clone());
+        return Ok(done);
+    }
     let expected = match known {
         Some((epoch, next)) if epoch == header.producer_epoch => next,
+        Some((_, next)) if state.names.values().any(|id| *id == header.producer_id) => next,
         Some(_) => 0,
         None if header.first_sequence == 0 => 0,
         None => return Err(error(ErrorCode::UnknownProducer, &[])),
@@ -695,7 +732,6 @@ fn append(state: &mut State, produce: &Produce, body: &Bytes) -> Result<ProduceA
     if expected < header.first_sequence {
         return Err(error(ErrorCode::SequenceGap, &[("expected", expected)]));
     }
-    let key = (header.producer_id, header.producer_epoch, header.first_sequence);
     if header.first_sequence < expected {
         let original = partition.acks.get(&key).expect("a duplicate has the shape of its original");
         return Ok(ProduceAck { flags: PRODUCE_ACK_DUPLICATE, ..original.clone() });

@@ -65,6 +65,7 @@ admin_replies!(
     Groups,
     GroupDescribed,
     GroupDeleted,
+    MessagesDeleted,
 );
 
 /// Messages to the owner of metadata.

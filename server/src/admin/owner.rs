@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_protocol::ErrorCode;
-use levada_protocol::messages::{Request, TopicDescribed, TopicPurged};
+use levada_protocol::messages::{
+    DeleteMessages, MessagesDeleted, ProducerOpened, Request, TopicDescribed, TopicPurged,
+};
 use levada_storage::AppendError;
 use levada_storage::disk::Space;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,13 +20,13 @@ use tokio::time::Instant;
 use super::change::Change;
 use super::convert::topic_info;
 use super::handle::{AdminMessage, AdminReply};
-use super::producers::{self, Opening};
+use super::producers::{self, Opening, Taken};
 use super::shards::Shards;
 use super::{status, streams, tokens, topics, users};
 use crate::auth::{Hasher, Principal, TokenSecret};
 use crate::env::CoreEnv;
 use crate::failure::Failure;
-use crate::metadata::event::{Event, TopicRemoved};
+use crate::metadata::event::{Event, ProducerIdBlock, TopicRemoved};
 use crate::metadata::{CommitError, Layout, MetadataStore, Snapshot, directories};
 
 /// How often the storage looks after itself.
@@ -184,10 +186,15 @@ impl MetadataOwner {
             }
             Request::DeleteToken(request) => tokens::delete(&snapshot, principal, &request),
             Request::OpenProducer(request) => {
-                match producers::open(&snapshot, &request, &mut self.producer_ids, now_us) {
+                match producers::open(&snapshot, &request, principal.user_id, &mut self.producer_ids, now_us) {
                     Ok(Opening::Now(opened)) => return Some((reply, Ok(opened.into()))),
                     Ok(Opening::NeedsBlock(block, ids)) => {
-                        return Some((reply, self.take_block(block.into(), ids).await));
+                        let opened = self.take_block(block, ids).await;
+                        return Some((reply, opened.map(|producer_id| new_producer(producer_id).into())));
+                    }
+                    Ok(Opening::Name(name)) => {
+                        let id = self.take_producer_id().await;
+                        id.map(|id| producers::name(principal.user_id, name, id, now_us))
                     }
                     Ok(Opening::Raise(change)) => Ok(change),
                     Err(failure) => Err(failure),
@@ -205,7 +212,7 @@ impl MetadataOwner {
             Request::ListTokens(request) => {
                 return Some((reply, tokens::list(&snapshot, principal, &request).map(Into::into)));
             }
-            Request::DescribeTopic(_) | Request::PurgeTopic(_) | Request::Status(_) => {
+            Request::DescribeTopic(_) | Request::PurgeTopic(_) | Request::DeleteMessages(_) | Request::Status(_) => {
                 self.ask_shards(snapshot, request, reply);
                 return None;
             }
@@ -217,6 +224,7 @@ impl MetadataOwner {
             | Request::Subscribe(_)
             | Request::Unsubscribe(_)
             | Request::ResolvePosition(_)
+            | Request::ReadSequences(_)
             | Request::Credit(_)
             | Request::JoinGroup(_)
             | Request::LeaveGroup(_)
@@ -252,12 +260,19 @@ impl MetadataOwner {
         (change.reply)(self.store.snapshot())
     }
 
-    async fn take_block(&mut self, block: Event, ids: Range<u64>) -> Answer {
-        self.store.commit(&[block]).await.map_err(|error| refusal(&error))?;
+    async fn take_block(&mut self, block: ProducerIdBlock, ids: Range<u64>) -> Result<u64, Failure> {
+        self.store.commit(&[block.into()]).await.map_err(|error| refusal(&error))?;
         self.publish();
         self.producer_ids = ids;
-        let producer_id = self.producer_ids.next().ok_or_else(|| Failure::new(ErrorCode::Internal))?;
-        Ok(levada_protocol::messages::ProducerOpened { producer_id, producer_epoch: 1 }.into())
+        self.producer_ids.next().ok_or_else(|| Failure::new(ErrorCode::Internal))
+    }
+
+    /// A producer id that was never given out.
+    async fn take_producer_id(&mut self) -> Result<u64, Failure> {
+        match producers::take_id(self.store.snapshot(), &mut self.producer_ids) {
+            Taken::Id(producer_id) => Ok(producer_id),
+            Taken::NeedsBlock(block, ids) => self.take_block(block, ids).await,
+        }
     }
 
     fn publish(&self) {
@@ -285,12 +300,13 @@ impl MetadataOwner {
                     Ok(status::status(&snapshot, &shards.figures().await, &around).into())
                 }
                 Request::DescribeTopic(request) => match snapshot.find_topic(&request.stream, &request.topic) {
-                    Ok(topic) => shards
-                        .describe(topic.topic_id)
-                        .await
-                        .map(|partitions| TopicDescribed { topic: topic_info(&snapshot, topic), partitions }.into()),
+                    Ok(topic) => shards.describe(topic.topic_id).await.map(|partitions| {
+                        let segment_age_us = topic.options.segment_age_us;
+                        TopicDescribed { topic: topic_info(&snapshot, topic), partitions, segment_age_us }.into()
+                    }),
                     Err(failure) => Err(failure),
                 },
+                Request::DeleteMessages(request) => delete_messages(&*shards, &snapshot, &request).await,
                 Request::PurgeTopic(request) => purge(&*shards, &snapshot, &request).await,
                 _ => Err(Failure::new(ErrorCode::UnknownKind)),
             };
@@ -304,6 +320,17 @@ async fn purge(shards: &dyn Shards, snapshot: &Snapshot, request: &levada_protoc
     topics::check_partition(topic, request.partition)?;
     shards.purge(topic.topic_id, request.partition).await?;
     Ok(TopicPurged {}.into())
+}
+
+async fn delete_messages(shards: &dyn Shards, snapshot: &Snapshot, request: &DeleteMessages) -> Answer {
+    let topic = snapshot.find_topic(&request.stream, &request.topic)?;
+    topics::check_partition(topic, Some(request.partition))?;
+    let log_start_offset = shards.trim(topic.topic_id, request.partition, request.before.clone()).await?;
+    Ok(MessagesDeleted { log_start_offset }.into())
+}
+
+fn new_producer(producer_id: u64) -> ProducerOpened {
+    ProducerOpened { producer_id, producer_epoch: 1 }
 }
 
 fn refusal(error: &CommitError) -> Failure {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use levada_protocol::messages::{PartitionInfo, ReadOnlyPartition};
+use levada_protocol::messages::{PartitionInfo, Position, ReadOnlyPartition};
 use levada_storage::disk::LocalFuture;
 
 use crate::failure::Failure;
@@ -39,6 +39,8 @@ pub trait Shards {
     fn describe(&self, topic_id: u32) -> LocalFuture<'_, Result<Vec<PartitionInfo>, Failure>>;
     /// Deletes every visible message of a topic's partitions, or of one of them.
     fn purge(&self, topic_id: u32, partition: Option<u32>) -> LocalFuture<'_, Result<(), Failure>>;
+    /// Deletes the messages of a partition before a position, durably; gives the new log start.
+    fn trim(&self, topic_id: u32, partition: u32, before: Position) -> LocalFuture<'_, Result<u64, Failure>>;
     /// Figures of every shard.
     fn figures(&self) -> LocalFuture<'_, Vec<ShardFigures>>;
 }

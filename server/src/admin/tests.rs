@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_protocol::messages::{CreateStream, ListStreams, PartitionInfo, Request};
+use levada_protocol::messages::{CreateStream, ListStreams, PartitionInfo, Position, Request};
 use levada_storage::buffer::BufferPool;
 use levada_storage::crash::{CrashDisk, CrashOptions};
 use levada_storage::disk::{Disk as _, LocalFuture};
@@ -50,6 +50,10 @@ impl Shards for Slow {
 
     fn purge(&self, _topic_id: u32, _partition: Option<u32>) -> LocalFuture<'_, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn trim(&self, _topic_id: u32, _partition: u32, _before: Position) -> LocalFuture<'_, Result<u64, Failure>> {
+        Box::pin(async { Ok(0) })
     }
 
     fn figures(&self) -> LocalFuture<'_, Vec<ShardFigures>> {

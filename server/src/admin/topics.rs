@@ -7,16 +7,22 @@ use levada_protocol::messages::{
 };
 use levada_protocol::{ErrorCode, names};
 
+use levada_storage::config::MAX_SEGMENT_ROLL_AGE_US;
+
 use super::change::Change;
 use super::convert::{changed_options, topic_info, topic_options};
 use crate::failure::Failure;
 use crate::metadata::Snapshot;
 use crate::metadata::event::{
     Event, StreamCreated, TopicAltered as TopicWasAltered, TopicCreated as TopicWasCreated,
-    TopicDeleted as TopicWasDeleted,
+    TopicDeleted as TopicWasDeleted, TopicSegmentAgeChanged,
 };
 use crate::metadata::model::Topic;
 use crate::metadata::snapshot::stream_not_found;
+use crate::metadata::state::LEVEL_2;
+
+/// Segments younger than this would be all headers.
+const MIN_SEGMENT_AGE_US: u64 = 1_000_000;
 
 pub(super) fn create(snapshot: &Snapshot, request: &CreateTopic, now_us: i64) -> Result<Change, Failure> {
     names::check(&request.stream)?;
@@ -46,9 +52,27 @@ pub(super) fn alter(snapshot: &Snapshot, request: &AlterTopic) -> Result<Change,
     let topic = snapshot.find_topic(&request.stream, &request.topic)?;
     let topic_id = topic.topic_id;
     let options = changed_options(&topic.options, &request.changes)?;
-    let changes = options != topic.options;
-    let events = changes.then(|| TopicWasAltered { topic_id, options }.into()).into_iter().collect();
+    let mut events: Vec<Event> = Vec::new();
+    if options != topic.options {
+        events.push(TopicWasAltered { topic_id, options }.into());
+    }
+    if let Some(asked) = request.segment_age_us {
+        let segment_age_us = segment_age(asked)?;
+        if segment_age_us != topic.options.segment_age_us {
+            snapshot.require_level(LEVEL_2, "a segment age")?;
+            events.push(TopicSegmentAgeChanged { topic_id, segment_age_us }.into());
+        }
+    }
     Ok(Change::new(events, move |snapshot| Ok(TopicAltered { topic: topic_info(snapshot, snapshot.topic(topic_id)?) })))
+}
+
+/// Zero leaves it to the server.
+fn segment_age(asked_us: u64) -> Result<Option<u64>, Failure> {
+    match asked_us {
+        0 => Ok(None),
+        MIN_SEGMENT_AGE_US..=MAX_SEGMENT_ROLL_AGE_US => Ok(Some(asked_us)),
+        _ => Err(Failure::invalid("segment_age_us", "a segment is sealed after 1 second to 24 hours")),
+    }
 }
 
 pub(super) fn delete(snapshot: &Snapshot, request: &DeleteTopic) -> Result<Change, Failure> {

@@ -34,7 +34,9 @@ impl Shard {
             let slots = self.slots.borrow();
             let limited = slots.values().filter(|slot| {
                 let options = &slot.topic().options;
-                options.retention_age_us.is_some() || options.retention_bytes.is_some()
+                options.retention_age_us.is_some()
+                    || options.retention_bytes.is_some()
+                    || options.segment_age_us.is_some()
             });
             limited.map(Rc::clone).collect()
         };

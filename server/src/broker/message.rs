@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use levada_protocol::messages::{
-    Credit, Deliver, Fetch, Fetched, GoodbyeReason, PartitionInfo, PositionResolved, Produce, ProduceAck,
-    ResolvePosition, Subscribe, Subscribed, Unsubscribe,
+    Credit, Deliver, Fetch, Fetched, GoodbyeReason, PartitionInfo, Position, PositionResolved, Produce, ProduceAck,
+    ReadSequences, ResolvePosition, SequencesRead, Subscribe, Subscribed, Unsubscribe,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +32,8 @@ pub enum DataRequest {
     Cut(u32),
     /// What a position comes to.
     ResolvePosition(ResolvePosition),
+    /// How far a producer has come.
+    ReadSequences(ReadSequences),
 }
 
 /// Everything that reaches a shard.
@@ -64,6 +66,17 @@ pub enum ShardMessage {
         partition: Option<u32>,
         /// Answered when the new log start is durable.
         reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Delete the messages of a partition before a position.
+    Trim {
+        /// Which topic.
+        topic_id: u32,
+        /// Which partition.
+        partition: u32,
+        /// The first that stays.
+        before: Position,
+        /// Answered with the new log start when that is durable.
+        reply: oneshot::Sender<Result<u64, Failure>>,
     },
     /// Figures.
     Status(oneshot::Sender<ShardStatus>),
@@ -107,6 +120,8 @@ pub enum DataReply {
     Unsubscribed(u32),
     /// What a position came to.
     PositionResolved(PositionResolved),
+    /// How far a producer has come.
+    SequencesRead(SequencesRead),
 }
 
 /// Batches of a Fetch.

@@ -4,12 +4,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use levada_protocol::messages::PartitionInfo;
+use levada_protocol::messages::{PartitionInfo, Position, PositionKind};
 use levada_storage::{Loss, OpenReport, Partition};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::broker::partition::PartitionSlot;
+use crate::broker::position;
 use crate::broker::shard::Shard;
 use crate::failure::Failure;
 use crate::metadata::Snapshot;
@@ -134,6 +135,32 @@ impl Shard {
             let outcome = shard.purge(topic_id, partition).await;
             let _ = reply.send(outcome);
         });
+    }
+
+    pub(super) fn start_trim(
+        self: &Rc<Self>,
+        topic_id: u32,
+        partition: u32,
+        before: Position,
+        reply: oneshot::Sender<Result<u64, Failure>>,
+    ) {
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let outcome = shard.trim(topic_id, partition, &before).await;
+            let _ = reply.send(outcome);
+        });
+    }
+
+    /// Deletes what lies before a position. What the log has lost already is no error: it is gone, as asked.
+    async fn trim(&self, topic_id: u32, partition: u32, before: &Position) -> Result<u64, Failure> {
+        let log = self.slot(topic_id, partition)?.log()?;
+        let marks = log.watermarks();
+        let below_start = before.kind == PositionKind::Offset && before.value < marks.log_start_offset;
+        if below_start {
+            return Ok(marks.log_start_offset);
+        }
+        let (offset, _) = position::resolve(&log, before, None).await?;
+        Ok(log.delete_before(offset).await?)
     }
 
     async fn purge(&self, topic_id: u32, partition: Option<u32>) -> Result<(), Failure> {

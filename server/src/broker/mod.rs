@@ -14,6 +14,7 @@ pub mod position;
 pub mod produce;
 pub mod readable;
 pub mod routing;
+pub mod sequences;
 pub mod shard;
 pub mod status;
 pub mod subscription;

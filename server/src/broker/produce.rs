@@ -18,17 +18,21 @@ use crate::broker::message::ToConnection;
 use crate::broker::partition::PartitionSlot;
 use crate::broker::shard::{Caller, Shard};
 use crate::failure::Failure;
+use crate::metadata::state::LEVEL_2;
 
 /// A batch whose checksum, header and messages were found good.
 #[derive(Debug)]
 struct CheckedBatch {
     bytes: Bytes,
+    producer: (u64, u32),
 }
 
 /// A checked batch that its partition admitted, in its place among the connection's others.
 #[derive(Debug)]
 pub(super) struct OrderedBatch {
     bytes: Bytes,
+    /// Id and epoch.
+    producer: (u64, u32),
     ask: levada_storage::Durability,
     pub(super) correlation: u32,
     pub(super) origin: Origin,
@@ -52,7 +56,8 @@ impl Shard {
             let slot = self.accept(request)?;
             let checked = self.decode(body)?;
             let ask = self.admit(request.durability)?;
-            let ordered = OrderedBatch { bytes: checked.bytes, ask, correlation, origin: caller.origin.clone() };
+            let CheckedBatch { bytes, producer } = checked;
+            let ordered = OrderedBatch { bytes, producer, ask, correlation, origin: caller.origin.clone() };
             let Some(next) = order(&slot, ordered) else { return Ok(()) };
             match self.write(&slot, next)? {
                 Written::Appended => {}
@@ -74,7 +79,19 @@ impl Shard {
     fn decode(&self, bytes: Bytes) -> Result<CheckedBatch, Failure> {
         let header = batch::verify_producer(&bytes)?;
         check_limits(&header, self.options.max_batch_bytes)?;
-        Ok(CheckedBatch { bytes })
+        if header.flags & batch::FLAG_EXTERNAL_SEQUENCE != 0 {
+            self.check_external(&header)?;
+        }
+        Ok(CheckedBatch { bytes, producer: (header.producer_id, header.producer_epoch) })
+    }
+
+    /// An older server would take the sequences for its own numbers.
+    fn check_external(&self, header: &ProducerHeader) -> Result<(), Failure> {
+        if header.producer_id == 0 {
+            let message = "an external sequence needs a producer id";
+            return Err(Failure::because(ErrorCode::MalformedBatch, message).with("reason", message));
+        }
+        self.snapshot.borrow().require_level(LEVEL_2, "an external sequence")
     }
 
     /// Admit: what the request may ask for.
@@ -96,8 +113,10 @@ impl Shard {
     fn write(&self, slot: &Rc<PartitionSlot>, batch: OrderedBatch) -> Result<Written, Failure> {
         let log = slot.log()?;
         let length = batch.bytes.len() as u64;
-        let OrderedBatch { bytes, ask, correlation, origin } = batch;
-        match log.append(bytes.clone(), ask) {
+        let OrderedBatch { bytes, producer, ask, correlation, origin } = batch;
+        // A named producer that was taken over is fenced everywhere at once, parked batches included.
+        let numbering = self.snapshot.borrow().check_named(producer.0, producer.1)?;
+        match log.append_numbered(bytes.clone(), ask, numbering) {
             Ok(append) => {
                 // The read buffer is reused as soon as nothing holds a piece of it.
                 drop(bytes);
@@ -105,7 +124,7 @@ impl Shard {
                 slot.acknowledge(&log, &append, correlation, &origin, self.options.defects.ack_before_durable);
                 Ok(Written::Appended)
             }
-            Err(AppendError::Full) => Ok(Written::NoRoom(OrderedBatch { bytes, ask, correlation, origin })),
+            Err(AppendError::Full) => Ok(Written::NoRoom(OrderedBatch { bytes, producer, ask, correlation, origin })),
             Err(error) => Err(error.into()),
         }
     }
@@ -163,7 +182,7 @@ fn order(slot: &PartitionSlot, batch: OrderedBatch) -> Option<OrderedBatch> {
     None
 }
 
-/// Limits and flags of version 1.
+/// Limits, and flags that no producer may set.
 fn check_limits(header: &ProducerHeader, max_batch_bytes: u32) -> Result<(), Failure> {
     let size = (batch::SERVER_PART_BYTES + batch::PRODUCER_PART_BYTES) as u64 + u64::from(header.uncompressed_length);
     if u64::from(max_batch_bytes) < size {
@@ -173,11 +192,10 @@ fn check_limits(header: &ProducerHeader, max_batch_bytes: u32) -> Result<(), Fai
     }
     for (flag, name) in [
         (batch::FLAG_SPARSE, "sparse batches in Produce"),
-        (batch::FLAG_EXTERNAL_SEQUENCE, "external sequences"),
         (batch::FLAG_SERVER_ENCODED, "server-encoded batches in Produce"),
     ] {
         if header.flags & flag != 0 {
-            return Err(Failure::because(ErrorCode::Unsupported, format!("version 1 has no {name}")).with("what", name));
+            return Err(Failure::because(ErrorCode::Unsupported, format!("there are no {name}")).with("what", name));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use levada_protocol::ErrorCode;
-use levada_protocol::messages::{PartitionInfo, PositionResolved, ResolvePosition};
+use levada_protocol::messages::{PartitionInfo, Position, PositionResolved, ResolvePosition};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::link::Link;
@@ -78,6 +78,15 @@ impl ShardHandle {
     /// What the log says, of the first partition that refuses.
     pub async fn purge(&self, topic_id: u32, partition: Option<u32>) -> Result<(), Failure> {
         self.ask(|reply| ShardMessage::Purge { topic_id, partition, reply }).await?
+    }
+
+    /// Durably deletes the messages of a partition before a position; gives the new log start. For the control thread
+    /// only.
+    ///
+    /// # Errors
+    /// What the position or the log says.
+    pub async fn trim(&self, topic_id: u32, partition: u32, before: Position) -> Result<u64, Failure> {
+        self.ask(|reply| ShardMessage::Trim { topic_id, partition, before, reply }).await?
     }
 
     /// Figures. For the control thread only.

@@ -119,6 +119,9 @@ impl Shard {
                     tokio::task::spawn_local(async move { drop(reply.send(shard.resolve_position(&request).await)) });
                 }
                 ShardMessage::Purge { topic_id, partition, reply } => self.start_purge(topic_id, partition, reply),
+                ShardMessage::Trim { topic_id, partition, before, reply } => {
+                    self.start_trim(topic_id, partition, before, reply);
+                }
                 ShardMessage::Status(reply) => drop(reply.send(self.status())),
                 ShardMessage::Shutdown => break,
             }
@@ -163,6 +166,7 @@ impl Shard {
             DataRequest::Unsubscribe(request) => self.unsubscribe(caller, correlation, &request),
             DataRequest::Cut(subscription) => self.cut(caller.link.id, subscription),
             DataRequest::ResolvePosition(request) => self.start_resolve(caller, correlation, request),
+            DataRequest::ReadSequences(request) => self.start_read_sequences(caller, correlation, request),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use levada_protocol::limits;
 use levada_storage::PartitionConfig;
 use serde::Deserialize;
@@ -35,6 +35,23 @@ pub struct Cli {
     #[expect(missing_docs, reason = "its documentation would replace that of the program in --help")]
     #[command(flatten)]
     pub settings: Settings,
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// What the program can do instead of serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Task {
+    /// Let a data directory use the formats of this version; older servers refuse it from then on
+    ///
+    /// Until then a server of this version writes nothing into a directory that the version which made it could not read,
+    /// so that it can be rolled back. No server may be running on the directory.
+    FinalizeUpgrade {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 /// Which implementation reads and writes files.

@@ -4,7 +4,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use levada_protocol::messages::{Authenticate, Request};
+use levada_protocol::batch::{self, ProducerHeader};
+use levada_protocol::messages::{Authenticate, ReadSequences, Request};
 use levada_protocol::server::ServerEvent;
 use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,6 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         self.authorize(&request)?;
         match request {
             Request::Produce(produce) => {
+                self.check_batch_version(&body)?;
                 let owner = self.edge.shard.routes().shard_of(produce.topic_id, produce.partition);
                 self.produce(correlation, owner, DataRequest::Produce(produce, body))
             }
@@ -56,6 +58,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             Request::ResolvePosition(resolve) => self.resolve_position(correlation, resolve),
             Request::Subscribe(subscribe) => self.subscribe(correlation, subscribe),
+            Request::ReadSequences(mut read) => {
+                self.find_producer(&mut read)?;
+                let owner = self.edge.shard.routes().shard_of(read.topic_id, read.partition);
+                self.route(correlation, owner, DataRequest::ReadSequences(read))
+            }
             Request::Unsubscribe(unsubscribe) => {
                 let id = unsubscribe.subscription;
                 let owner = self.subscriptions.get(&id).copied().ok_or_else(|| {
@@ -91,6 +98,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let principal = self.live.principal.borrow();
         let principal = principal.as_ref().ok_or_else(|| Failure::new(ErrorCode::Unauthenticated))?;
         admin::authorize(&self.edge.shard.snapshot(), principal, request)
+    }
+
+    /// Puts the id of a named producer where its name is; ids of other users' producers tell nothing.
+    fn find_producer(&self, read: &mut ReadSequences) -> Result<(), Failure> {
+        let user_id = self.live.principal.borrow().as_ref().map_or(0, |principal| principal.user_id);
+        let snapshot = self.edge.shard.snapshot();
+        if let Some(name) = &read.name {
+            if read.producer_id != 0 {
+                return Err(Failure::invalid("name", "a name comes with producer_id 0"));
+            }
+            read.producer_id = snapshot.producer_named(user_id, name).map_or(0, |named| named.producer_id);
+        } else if snapshot.named_producers.get(&read.producer_id).is_some_and(|named| named.user_id != user_id) {
+            return Err(Failure::invalid("producer_id", "it is another user's named producer"));
+        }
+        Ok(())
+    }
+
+    /// Sequences of the application's own came with version 2.
+    fn check_batch_version(&self, body: &Bytes) -> Result<(), Failure> {
+        let external =
+            || ProducerHeader::parse(body).is_ok_and(|header| header.flags & batch::FLAG_EXTERNAL_SEQUENCE != 0);
+        if 2 <= self.machine.version() || !external() {
+            return Ok(());
+        }
+        let what = "external sequences";
+        Err(Failure::because(ErrorCode::Unsupported, format!("version 1 has no {what}")).with("what", what))
     }
 
     /// A batch goes to its shard, with what was charged for it if that is on another core.
@@ -246,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 self.machine.unsubscribed(correlation, subscription);
             }
             DataReply::PositionResolved(resolved) => self.machine.reply(correlation, &resolved),
+            DataReply::SequencesRead(read) => self.machine.reply(correlation, &read),
         }
     }
 

@@ -58,6 +58,13 @@ events! {
         /// Microseconds since the Unix epoch.
         at_us: i64,
     }
+    /// The directory may be written with formats that servers before do not know.
+    2 v 1 FormatLevelRaised {
+        /// The new level.
+        format_level: u32,
+        /// Microseconds since the Unix epoch.
+        at_us: i64,
+    }
     /// A stream was created.
     3 v 1 StreamCreated {
         /// Its id.
@@ -162,6 +169,26 @@ events! {
         epoch: u32,
         /// Microseconds since the Unix epoch.
         at_us: i64,
+    }
+    /// A named producer came to be or took its next epoch. From format level 2.
+    32 v 1 NamedProducerOpened {
+        /// Its id, the same for ever.
+        producer_id: u64,
+        /// Whose it is.
+        user_id: u32,
+        /// Its name, unique per user.
+        name: String,
+        /// The epoch it took.
+        epoch: u32,
+        /// Microseconds since the Unix epoch.
+        at_us: i64,
+    }
+    /// The age at which a topic's segments are sealed changed. From format level 2.
+    33 v 1 TopicSegmentAgeChanged {
+        /// Which.
+        topic_id: u32,
+        /// Microseconds; absent: the server decides.
+        segment_age_us: Option<u64>,
     }
 }
 

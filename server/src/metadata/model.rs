@@ -49,22 +49,46 @@ stored_enum!(Compression { 0 => Producer, 1 => None, 2 => Lz4, 3 => Zstd, });
 stored_enum!(Role { 0 => Admin, 1 => Member, });
 stored_enum!(Durability { 0 => Memory, 1 => Disk, });
 
-stored_struct! {
-    /// Settings of a topic.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    TopicOptions {
-        /// Partitions, from 1.
-        partition_count: u32,
-        /// What an acknowledgement means at least.
-        durability: Durability,
-        /// Codec its producers use unless told otherwise.
-        compression: Compression,
-        /// Bytes kept per partition; absent is unlimited.
-        retention_bytes: Option<u64>,
-        /// Age kept by append time, microseconds; absent is unlimited.
-        retention_age_us: Option<u64>,
-        /// Size at which a segment is sealed; absent is the server's default.
-        segment_bytes: Option<u64>,
+/// Settings of a topic. Its byte form is that of format level 1, without what has events of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicOptions {
+    /// Partitions, from 1.
+    pub partition_count: u32,
+    /// What an acknowledgement means at least.
+    pub durability: Durability,
+    /// Codec its producers use unless told otherwise.
+    pub compression: Compression,
+    /// Bytes kept per partition; absent is unlimited.
+    pub retention_bytes: Option<u64>,
+    /// Age kept by append time, microseconds; absent is unlimited.
+    pub retention_age_us: Option<u64>,
+    /// Size at which a segment is sealed; absent is the server's default.
+    pub segment_bytes: Option<u64>,
+    /// Age of its first message at which a segment is sealed, microseconds; absent: the server decides. Set by
+    /// `TopicSegmentAgeChanged` alone.
+    pub segment_age_us: Option<u64>,
+}
+
+impl Stored for TopicOptions {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.partition_count.put(out);
+        self.durability.put(out);
+        self.compression.put(out);
+        self.retention_bytes.put(out);
+        self.retention_age_us.put(out);
+        self.segment_bytes.put(out);
+    }
+
+    fn get(input: &mut Input<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            partition_count: Stored::get(input)?,
+            durability: Stored::get(input)?,
+            compression: Stored::get(input)?,
+            retention_bytes: Stored::get(input)?,
+            retention_age_us: Stored::get(input)?,
+            segment_bytes: Stored::get(input)?,
+            segment_age_us: None,
+        })
     }
 }
 
@@ -77,6 +101,7 @@ impl TopicOptions {
             segment_bytes: self.segment_bytes.unwrap_or(defaults.segment_bytes),
             retention_bytes: self.retention_bytes,
             retention_age_us: self.retention_age_us,
+            segment_roll_age_us: self.segment_age_us.unwrap_or(defaults.segment_roll_age_us),
             ..defaults.clone()
         }
     }
@@ -183,5 +208,33 @@ stored_struct! {
         epoch: u32,
         /// When, microseconds since the Unix epoch.
         raised_at_us: i64,
+    }
+}
+
+stored_struct! {
+    /// A producer with a name keeps its identity over restarts.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    NamedProducer {
+        /// Its id.
+        producer_id: u64,
+        /// Whose it is.
+        user_id: u32,
+        /// Unique per user.
+        name: String,
+        /// Newest epoch given: older ones are fenced.
+        epoch: u32,
+        /// When, microseconds since the Unix epoch.
+        opened_at_us: i64,
+    }
+}
+
+stored_struct! {
+    /// What a topic has beside the settings of format level 1.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    TopicSupplement {
+        /// Which.
+        topic_id: u32,
+        /// As in the settings.
+        segment_age_us: Option<u64>,
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use levada_protocol::ErrorCode;
-use levada_storage::PartitionIdentity;
+use levada_storage::{Numbering, PartitionIdentity};
 
 use crate::auth::{Credential, Principal};
 use crate::failure::Failure;
@@ -100,6 +100,33 @@ impl Snapshot {
         match principal.credential {
             Credential::InsecureDev => Some(Role::Admin),
             _ => self.state.users.get(&principal.user_id).map(|user| user.role),
+        }
+    }
+
+    /// Whether the directory may be written with formats of that level. `what` is what needs it.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` that says how to get there.
+    pub fn require_level(&self, level: u32, what: &str) -> Result<(), Failure> {
+        if level <= self.state.format_level {
+            return Ok(());
+        }
+        let message = format!(
+            "{what} needs format level {level} of the data directory, which is at {}: run `levada-server finalize-upgrade`",
+            self.state.format_level
+        );
+        Err(Failure::because(ErrorCode::Unsupported, message).with("what", what))
+    }
+
+    /// How a producer is numbered, and whether a newer epoch of it has taken over, if it has a name.
+    ///
+    /// # Errors
+    /// `FENCED`.
+    pub fn check_named(&self, producer_id: u64, producer_epoch: u32) -> Result<Numbering, Failure> {
+        match self.state.named_producers.get(&producer_id) {
+            None => Ok(Numbering::BeginsAnew),
+            Some(named) if named.epoch <= producer_epoch => Ok(Numbering::GoesOn),
+            Some(named) => Err(Failure::new(ErrorCode::Fenced).with("current_epoch", named.epoch)),
         }
     }
 

@@ -9,11 +9,15 @@ use std::sync::Arc;
 
 use crate::metadata::codec::{CodecError, Input, Stored};
 use crate::metadata::event::Event;
-use crate::metadata::model::{ProducerEpoch, Stream, Token, Topic, User};
+use crate::metadata::model::{NamedProducer, ProducerEpoch, Stream, Token, Topic, TopicOptions, TopicSupplement, User};
 
 /// Epochs of producers older than this are forgotten: their state in the partitions has expired too.
 const PRODUCER_EPOCH_KEPT_US: i64 = 8 * 24 * 3600 * 1_000_000;
-const SNAPSHOT_VERSION: u16 = 1;
+/// The byte form of format level 1, and the one that holds what came with level 2.
+const SNAPSHOT_VERSION_1: u16 = 1;
+const SNAPSHOT_VERSION_2: u16 = 2;
+/// Format level from which named producers, external sequences and what came with them may be written.
+pub const LEVEL_2: u32 = 2;
 
 /// All metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct State {
     pub tombstones: BTreeSet<u32>,
     /// Producers that took further epochs, by id.
     pub producer_epochs: BTreeMap<u64, ProducerEpoch>,
+    /// Producers with a name, by id.
+    pub named_producers: BTreeMap<u64, NamedProducer>,
     /// Id of the next stream.
     pub next_stream_id: u32,
     /// Id of the next topic.
@@ -50,6 +56,7 @@ pub struct State {
     topic_names: BTreeMap<u32, BTreeMap<String, u32>>,
     user_names: BTreeMap<String, u32>,
     token_digests: BTreeMap<[u8; 32], u32>,
+    producer_names: BTreeMap<(u32, String), u64>,
 }
 
 /// An event that cannot follow the state.
@@ -75,6 +82,10 @@ impl State {
                 self.next_user_id = 1;
                 self.next_token_id = 1;
                 self.next_producer_id = 1;
+            }
+            Event::FormatLevelRaised(raised) => {
+                ensure(self.format_level < raised.format_level, || "the format level was not raised".into())?;
+                self.format_level = raised.format_level;
             }
             Event::StreamCreated(created) => {
                 ensure(self.next_stream_id <= created.stream_id, || format!("stream id {} reused", created.stream_id))?;
@@ -103,7 +114,7 @@ impl State {
                     topic_id: created.topic_id,
                     stream_id: created.stream_id,
                     name: created.name.clone(),
-                    options: created.options.clone(),
+                    options: TopicOptions { segment_age_us: None, ..created.options.clone() },
                     created_at_us: created.at_us,
                 });
             }
@@ -112,7 +123,10 @@ impl State {
                 let topic = topic.ok_or_else(|| Contradiction(format!("no topic {}", altered.topic_id)))?;
                 let grows = topic.options.partition_count <= altered.options.partition_count;
                 ensure(grows, || format!("topic {} lost partitions", altered.topic_id))?;
-                Arc::make_mut(topic).options = altered.options.clone();
+                let topic = Arc::make_mut(topic);
+                let segment_age_us = topic.options.segment_age_us;
+                topic.options = altered.options.clone();
+                topic.options.segment_age_us = segment_age_us;
             }
             Event::TopicDeleted(deleted) => {
                 let topic = self.topics.remove(&deleted.topic_id);
@@ -154,6 +168,8 @@ impl State {
                 let user = user.ok_or_else(|| Contradiction(format!("no user {}", deleted.user_id)))?;
                 self.user_names.remove(&user.name);
                 self.tokens.retain(|_, token| token.user_id != deleted.user_id);
+                self.named_producers.retain(|_, producer| producer.user_id != deleted.user_id);
+                self.producer_names.retain(|(user_id, _), _| *user_id != deleted.user_id);
                 self.token_digests = self.tokens.values().map(|token| (token.digest, token.token_id)).collect();
             }
             Event::TokenCreated(created) => {
@@ -190,8 +206,38 @@ impl State {
                     ProducerEpoch { producer_id: raised.producer_id, epoch: raised.epoch, raised_at_us: raised.at_us },
                 );
             }
+            Event::NamedProducerOpened(opened) => {
+                ensure(LEVEL_2 <= self.format_level, || "a named producer below format level 2".into())?;
+                ensure(opened.producer_id < self.next_producer_id, || "a producer id that is not given out".into())?;
+                let key = (opened.user_id, opened.name.clone());
+                let known = self.producer_names.get(&key);
+                ensure(known.is_none_or(|id| *id == opened.producer_id), || format!("name {} is taken", opened.name))?;
+                if let Some(known) = self.named_producers.get(&opened.producer_id) {
+                    let same = known.user_id == opened.user_id && known.name == opened.name;
+                    ensure(same && known.epoch < opened.epoch, || format!("producer {} not raised", opened.name))?;
+                }
+                self.insert_named_producer(NamedProducer {
+                    producer_id: opened.producer_id,
+                    user_id: opened.user_id,
+                    name: opened.name.clone(),
+                    epoch: opened.epoch,
+                    opened_at_us: opened.at_us,
+                });
+            }
+            Event::TopicSegmentAgeChanged(changed) => {
+                ensure(LEVEL_2 <= self.format_level, || "a segment age below format level 2".into())?;
+                let topic = self.topics.get_mut(&changed.topic_id);
+                let topic = topic.ok_or_else(|| Contradiction(format!("no topic {}", changed.topic_id)))?;
+                Arc::make_mut(topic).options.segment_age_us = changed.segment_age_us;
+            }
         }
         Ok(())
+    }
+
+    /// The producer that a user gave that name.
+    #[must_use]
+    pub fn producer_named(&self, user_id: u32, name: &str) -> Option<&NamedProducer> {
+        self.named_producers.get(self.producer_names.get(&(user_id, name.to_owned()))?)
     }
 
     /// Applies the events of one change to a copy, so that a refused one changes nothing.
@@ -260,7 +306,8 @@ impl State {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        SNAPSHOT_VERSION.put(&mut out);
+        let version = if self.format_level < LEVEL_2 { SNAPSHOT_VERSION_1 } else { SNAPSHOT_VERSION_2 };
+        version.put(&mut out);
         self.cluster_id.put(&mut out);
         self.node_id.put(&mut out);
         self.format_level.put(&mut out);
@@ -275,6 +322,15 @@ impl State {
         put_all(self.tokens.values().map(AsRef::as_ref), &mut out);
         put_all(self.tombstones.iter(), &mut out);
         put_all(self.producer_epochs.values(), &mut out);
+        if SNAPSHOT_VERSION_2 <= version {
+            put_all(self.named_producers.values(), &mut out);
+            let supplement = |topic: &Arc<Topic>| {
+                let segment_age_us = topic.options.segment_age_us?;
+                Some(TopicSupplement { topic_id: topic.topic_id, segment_age_us: Some(segment_age_us) })
+            };
+            let supplements: Vec<TopicSupplement> = self.topics.values().filter_map(supplement).collect();
+            put_all(supplements.iter(), &mut out);
+        }
         out
     }
 
@@ -285,7 +341,7 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut input = Input(bytes);
         let version = u16::get(&mut input)?;
-        if version != SNAPSHOT_VERSION {
+        if ![SNAPSHOT_VERSION_1, SNAPSHOT_VERSION_2].contains(&version) {
             return Err(CodecError::UnknownSnapshot(version));
         }
         let mut state = Self {
@@ -306,6 +362,14 @@ impl State {
         state.tombstones = Vec::get(&mut input)?.into_iter().collect();
         let epochs = Vec::<ProducerEpoch>::get(&mut input)?;
         state.producer_epochs = epochs.into_iter().map(|epoch| (epoch.producer_id, epoch)).collect();
+        if SNAPSHOT_VERSION_2 <= version {
+            Vec::get(&mut input)?.into_iter().for_each(|producer| state.insert_named_producer(producer));
+            for supplement in Vec::<TopicSupplement>::get(&mut input)? {
+                if let Some(topic) = state.topics.get_mut(&supplement.topic_id) {
+                    Arc::make_mut(topic).options.segment_age_us = supplement.segment_age_us;
+                }
+            }
+        }
         input.finish()?;
         Ok(state)
     }
@@ -327,6 +391,11 @@ impl State {
     fn insert_user(&mut self, user: User) {
         self.user_names.insert(user.name.clone(), user.user_id);
         self.users.insert(user.user_id, Arc::new(user));
+    }
+
+    fn insert_named_producer(&mut self, producer: NamedProducer) {
+        self.producer_names.insert((producer.user_id, producer.name.clone()), producer.producer_id);
+        self.named_producers.insert(producer.producer_id, producer);
     }
 
     fn insert_token(&mut self, token: Token) {

@@ -16,7 +16,7 @@ use crate::metadata::state::{Contradiction, State};
 /// Topic id of the metadata log in its segment headers; the server's own logs have ids from `0xFFFF_0000` up.
 pub const METADATA_LOG_ID: u32 = 0xFFFF_0000;
 /// Newest format level this server can read and write.
-pub const FORMAT_LEVEL: u32 = 1;
+pub const FORMAT_LEVEL: u32 = 2;
 /// A snapshot is taken after this many bytes of changes.
 const SNAPSHOT_AFTER_BYTES: u64 = 1 << 20;
 
@@ -47,7 +47,7 @@ pub enum MetadataError {
         source: Contradiction,
     },
     /// The directory may hold formats that only newer servers know.
-    #[error("the data directory has format level {found}, this server knows {FORMAT_LEVEL}: use a newer server")]
+    #[error("the data directory has format level {found}, this server knows up to {FORMAT_LEVEL}: use a newer server")]
     TooNew {
         /// Its level.
         found: u32,

@@ -36,6 +36,7 @@ fn options() -> impl Strategy<Value = TopicOptions> {
             retention_bytes,
             retention_age_us,
             segment_bytes,
+            segment_age_us: None,
         },
     )
 }
@@ -75,6 +76,15 @@ fn event() -> impl Strategy<Value = Event> {
         any::<u64>().prop_map(|next_producer_id| ProducerIdBlock { next_producer_id }.into()),
         (1..9u64, id(), time())
             .prop_map(|(producer_id, epoch, at_us)| { ProducerEpochRaised { producer_id, epoch, at_us }.into() }),
+        (id(), time()).prop_map(|(format_level, at_us)| FormatLevelRaised { format_level, at_us }.into()),
+        (1..9u64, id(), name(), id(), time()).prop_map(|(producer_id, user_id, name, epoch, at_us)| {
+            NamedProducerOpened { producer_id, user_id, name, epoch, at_us }.into()
+        }),
+        (id(), proptest::option::of(any::<u64>())).prop_map(|(topic_id, segment_age_us)| TopicSegmentAgeChanged {
+            topic_id,
+            segment_age_us
+        }
+        .into()),
     ]
 }
 
@@ -204,6 +214,7 @@ fn changes() -> Vec<Vec<Event>> {
         retention_bytes: None,
         retention_age_us: None,
         segment_bytes: None,
+        segment_age_us: None,
     };
     let mut wider = options.clone();
     wider.partition_count = 3;

@@ -26,8 +26,8 @@ mod wire;
 pub use config::{Durability, PartitionConfig, PartitionIdentity};
 pub use errors::{AppendError, AppendLost, MaintainError, OpenError, ReadError, ReadOnlyReason, Truncated};
 pub use partition::{
-    Append, Loss, OpenReport, Partition, PartitionStatus, ProgressSink, ReadBatches, Ticket, TicketState, TimedOffset,
-    Watch, Watermarks,
+    Append, Loss, Numbering, OpenReport, Partition, PartitionStatus, ProducerProgress, ProgressSink, ReadBatches,
+    Ticket, TicketState, TimedOffset, Watch, Watermarks,
 };
 pub use record_log::{Record, RecordLog, Replay};
 pub use storage::{

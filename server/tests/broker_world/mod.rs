@@ -375,6 +375,7 @@ pub(crate) fn topic_options(partition_count: u32) -> TopicOptions {
         retention_bytes: None,
         retention_age_us: None,
         segment_bytes: None,
+        segment_age_us: None,
     }
 }
 

@@ -172,6 +172,18 @@ fn admin_call(command: Command) -> Result<Call, Reply> {
                 items(topics.iter().map(records::topic).collect())
             }
             "topic.describe" => records::topic_description(&admin.describe_topic(&topic).await?),
+            "topic.trim" => {
+                let before: Position = read("before", &args["before"])?;
+                let deleted = admin.delete_messages(&text(&args, "partition"), before).await?;
+                json!({"log_start_offset": deleted.log_start_offset.to_string()})
+            }
+            "topic.set_segment_age" => {
+                let age_us = number(&args["segment_age_us"]);
+                done(admin.set_segment_age(&topic, age_us).await?)
+            }
+            "topic.producer_progress" => {
+                records::sequences(&admin.producer_progress(&text(&args, "name"), &text(&args, "partition")).await?)
+            }
             "position.resolve" => {
                 let position: Position = read("position", &args["position"])?;
                 records::position(&admin.resolve_position(&text(&args, "partition"), position).await?)

@@ -2,7 +2,7 @@
 
 use levada::{
     GroupDescription, GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo, PositionResolved,
-    ReadOnlyPartition, ServerInfo, ServerStatus, StoredOffset, StreamDescription, StreamInfo, TokenInfo,
+    ReadOnlyPartition, SequencesRead, ServerInfo, ServerStatus, StoredOffset, StreamDescription, StreamInfo, TokenInfo,
     TopicDescription, TopicInfo, UserDescription, UserInfo,
 };
 use serde_json::{Value, json};
@@ -91,6 +91,13 @@ pub(crate) fn position(resolved: &PositionResolved) -> Value {
     json!({
         "offset": wide(resolved.offset), "log_start_offset": wide(resolved.log_start_offset),
         "visible_end_offset": wide(resolved.visible_end_offset), "leader_epoch": resolved.leader_epoch,
+    })
+}
+
+pub(crate) fn sequences(read: &SequencesRead) -> Value {
+    json!({
+        "producer_id": wide(read.producer_id), "next_sequence": wide(read.next_sequence),
+        "last_offset": read.last_offset.map(wide),
     })
 }
 

@@ -35,6 +35,13 @@ pub(crate) enum Call {
     DeleteTopic { topic: String },
     /// Removes every message visible now from `stream/topic`, or from one partition with `stream/topic:partition`.
     PurgeTopic { topic: String },
+    /// Durably deletes the messages of `stream/topic:partition` before a position; offsets stay as they are.
+    DeleteMessages { partition: String, before: Position },
+    /// Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a
+    /// day; absent: the server decides.
+    SetSegmentAge { topic: String, segment_age_us: Option<u64> },
+    /// How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable.
+    ProducerProgress { name: String, partition: String },
     /// Topics of a stream, or of all, by name.
     ListTopics { stream: Option<String> },
     /// A topic and its partitions.
@@ -84,6 +91,9 @@ pub(crate) const CALLS: &[&str] = &[
     "alter_topic",
     "delete_topic",
     "purge_topic",
+    "delete_messages",
+    "set_segment_age",
+    "producer_progress",
     "list_topics",
     "describe_topic",
     "resolve_position",
@@ -106,12 +116,12 @@ pub(crate) const CALLS: &[&str] = &[
 /// What the call of that name does to the server; `None` if there is none.
 pub(crate) fn effect(operation: &str) -> Option<Effect> {
     match operation {
-        "ping" | "list_streams" | "describe_stream" | "list_topics" | "describe_topic" | "resolve_position"
-        | "list_users" | "describe_user" | "list_tokens" | "status" | "list_groups" | "describe_group"
-        | "group_offsets" => Some(Effect::Read),
+        "ping" | "list_streams" | "describe_stream" | "producer_progress" | "list_topics" | "describe_topic"
+        | "resolve_position" | "list_users" | "describe_user" | "list_tokens" | "status" | "list_groups"
+        | "describe_group" | "group_offsets" => Some(Effect::Read),
         "create_stream" | "delete_stream" | "create_topic" | "alter_topic" | "delete_topic" | "purge_topic"
-        | "create_user" | "alter_user" | "delete_user" | "create_token" | "delete_token" | "delete_group"
-        | "reset_offsets" => Some(Effect::Change),
+        | "delete_messages" | "set_segment_age" | "create_user" | "alter_user" | "delete_user" | "create_token"
+        | "delete_token" | "delete_group" | "reset_offsets" => Some(Effect::Change),
         _ => None,
     }
 }
@@ -158,6 +168,18 @@ impl Call {
             "purge_topic" => {
                 let mut given = Arguments::new(named, &["topic"])?;
                 Call::PurgeTopic { topic: given.require("topic")? }
+            }
+            "delete_messages" => {
+                let mut given = Arguments::new(named, &["partition", "before"])?;
+                Call::DeleteMessages { partition: given.require("partition")?, before: given.require("before")? }
+            }
+            "set_segment_age" => {
+                let mut given = Arguments::new(named, &["topic", "segment_age_us"])?;
+                Call::SetSegmentAge { topic: given.require("topic")?, segment_age_us: given.take("segment_age_us")? }
+            }
+            "producer_progress" => {
+                let mut given = Arguments::new(named, &["name", "partition"])?;
+                Call::ProducerProgress { name: given.require("name")?, partition: given.require("partition")? }
             }
             "list_topics" => {
                 let mut given = Arguments::new(named, &["stream"])?;
@@ -268,6 +290,13 @@ impl Call {
             Call::AlterTopic { topic, changes } => admin.alter_topic(&topic, changes).await?.into_value(),
             Call::DeleteTopic { topic } => admin.delete_topic(&topic).await?.into_value(),
             Call::PurgeTopic { topic } => admin.purge_topic(&topic).await?.into_value(),
+            Call::DeleteMessages { partition, before } => admin.delete_messages(&partition, before).await?.into_value(),
+            Call::SetSegmentAge { topic, segment_age_us } => {
+                admin.set_segment_age(&topic, segment_age_us).await?.into_value()
+            }
+            Call::ProducerProgress { name, partition } => {
+                admin.producer_progress(&name, &partition).await?.into_value()
+            }
             Call::ListTopics { stream } => admin.list_topics(stream.as_deref()).await?.into_value(),
             Call::DescribeTopic { topic } => admin.describe_topic(&topic).await?.into_value(),
             Call::ResolvePosition { partition, position } => {

@@ -122,6 +122,12 @@ impl IntoValue for levada::MemberInfo {
     }
 }
 
+impl IntoValue for levada::MessagesDeleted {
+    fn into_value(self) -> Value {
+        Value::Record(vec![("log_start_offset".into(), self.log_start_offset.into_value())])
+    }
+}
+
 impl IntoValue for levada::NewToken {
     fn into_value(self) -> Value {
         Value::Record(vec![("token".into(), self.token.into_value()), ("secret".into(), self.secret.into_value())])
@@ -198,6 +204,16 @@ impl IntoValue for levada::Receipt {
             ("durability".into(), self.durability.into_value()),
             ("duplicate".into(), self.duplicate.into_value()),
             ("server_encoded".into(), self.server_encoded.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::SequencesRead {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("producer_id".into(), self.producer_id.into_value()),
+            ("next_sequence".into(), self.next_sequence.into_value()),
+            ("last_offset".into(), self.last_offset.into_value()),
         ])
     }
 }
@@ -289,6 +305,7 @@ impl IntoValue for levada::TopicDescription {
         Value::Record(vec![
             ("topic".into(), self.topic.into_value()),
             ("partitions".into(), self.partitions.into_value()),
+            ("segment_age_us".into(), self.segment_age_us.into_value()),
         ])
     }
 }

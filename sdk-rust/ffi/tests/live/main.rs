@@ -27,6 +27,7 @@ fn a_message_sent_by_a_thread_comes_back_with_all_its_parts() {
         timestamp_us: Some(17),
         id: Some([9; 16]),
         partition: Some(0),
+        ..MessageRef::default()
     };
     let Output::Receipt(receipt) = here(&producer.send(sent, To::Here)) else { panic!("not a receipt") };
     assert_eq!((receipt.partition, receipt.offset), (0, Some(0)));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::producers::{RecentBatch, Sequence};
+use super::producers::{Numbering, RecentBatch, Sequence};
 use super::{Append, Partition, ProgressSink, Ticket, TicketState, Watch, Watermarks};
 use crate::config::Durability;
 use crate::entry::{Kind, STORAGE_HEADER_BYTES};
@@ -22,10 +22,18 @@ impl Partition {
     /// # Errors
     /// Nothing was appended in any case of [`AppendError`].
     pub fn append(&self, batch: Bytes, ask: Durability) -> Result<Append, AppendError> {
+        self.append_numbered(batch, ask, Numbering::BeginsAnew)
+    }
+
+    /// The same for a producer whose numbers do not begin anew with an epoch.
+    ///
+    /// # Errors
+    /// As [`Partition::append`].
+    pub fn append_numbered(&self, batch: Bytes, ask: Durability, numbering: Numbering) -> Result<Append, AppendError> {
         let part = self.check_shape(&batch)?;
         let topic = self.config.borrow().durability;
         let durability = topic.max(ask);
-        if let Sequence::Duplicate(original) = self.state.borrow().producers.check(&part)? {
+        if let Sequence::Duplicate(original) = self.state.borrow().producers.check(&part, numbering)? {
             if let Some(lost) = self.log.lost() {
                 return Err(if lost == AppendLost::Failed { AppendError::Failed } else { AppendError::Closed });
             }

@@ -16,6 +16,7 @@ use crate::config::{Durability, PartitionConfig};
 use crate::errors::{AppendLost, ReadOnlyReason};
 use crate::log::Log;
 pub(crate) use maintain::lost;
+pub use producers::{Numbering, ProducerProgress};
 use state::PartitionState;
 pub(crate) use state::log_start_of;
 

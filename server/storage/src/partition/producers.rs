@@ -20,13 +20,35 @@ pub(crate) struct RecentBatch {
 }
 
 const RECENT_BYTES: usize = 48;
+/// In the count of recent batches on disk: the application numbers.
+const EXTERNAL_BIT: u32 = 1 << 31;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Producer {
     epoch: u32,
+    /// The application numbers: sequences only grow, over epochs too, and may leave gaps.
+    external: bool,
     next_sequence: u64,
     last_time_us: i64,
     recent: VecDeque<RecentBatch>,
+}
+
+/// How far a producer has come in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerProgress {
+    /// The sequence after that of its last message.
+    pub next_sequence: u64,
+    /// Offset of its last message.
+    pub last_offset: u64,
+}
+
+/// What a new epoch does to the numbers of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// They begin at 0.
+    BeginsAnew,
+    /// They go on where the epoch before ended.
+    GoesOn,
 }
 
 /// What a batch is to the table.
@@ -49,7 +71,7 @@ impl Producers {
     }
 
     /// Decides what a batch is, changing nothing.
-    pub(crate) fn check(&self, batch: &ProducerPart) -> Result<Sequence, AppendError> {
+    pub(crate) fn check(&self, batch: &ProducerPart, numbering: Numbering) -> Result<Sequence, AppendError> {
         if batch.producer_id == 0 {
             return Ok(Sequence::New);
         }
@@ -61,17 +83,23 @@ impl Producers {
             let fresh = first == 0 || batch.external_sequence;
             return if fresh { Ok(Sequence::New) } else { Err(AppendError::UnknownProducer) };
         };
+        let expected = producer.next_sequence;
         if batch.producer_epoch < producer.epoch {
             return Err(AppendError::Fenced { current_epoch: producer.epoch });
         }
-        if producer.epoch < batch.producer_epoch {
+        // What the application numbers goes on over epochs, and so do the numbers of a producer with a name.
+        let goes_on = match (producer.external, batch.external_sequence) {
+            (true, true) => true,
+            (_, false) => numbering == Numbering::GoesOn,
+            (false, true) => false,
+        };
+        if producer.epoch < batch.producer_epoch && !goes_on {
             let fresh = first == 0 || batch.external_sequence;
             return if fresh { Ok(Sequence::New) } else { Err(AppendError::SequenceGap { expected: 0 }) };
         }
-        if first == producer.next_sequence || (producer.next_sequence < first && batch.external_sequence) {
+        if first == expected || (expected < first && batch.external_sequence) {
             return Ok(Sequence::New);
         }
-        let expected = producer.next_sequence;
         if expected <= batch.last_sequence() {
             return Err(AppendError::SequenceGap { expected });
         }
@@ -80,6 +108,13 @@ impl Producers {
             .iter()
             .find(|recent| recent.first_sequence == first && recent.last_sequence == batch.last_sequence());
         known.map_or(Err(AppendError::DuplicateUnknownOffset), |recent| Ok(Sequence::Duplicate(*recent)))
+    }
+
+    /// How far a producer has come: the sequence after its last one, and the offset of its last message.
+    pub(crate) fn progress(&self, producer_id: u64) -> Option<ProducerProgress> {
+        let producer = self.table.get(&producer_id)?;
+        let last_offset = producer.recent.back()?.last_offset;
+        Some(ProducerProgress { next_sequence: producer.next_sequence, last_offset })
     }
 
     /// Notes an appended batch.
@@ -92,8 +127,13 @@ impl Producers {
         }
         let producer = self.table.entry(batch.producer_id).or_default();
         if producer.epoch < batch.producer_epoch {
-            *producer = Producer { epoch: batch.producer_epoch, ..Producer::default() };
+            // What the application numbered stays known: it may send it again in any later epoch.
+            if !(producer.external && batch.external_sequence) {
+                *producer = Producer::default();
+            }
+            producer.epoch = batch.producer_epoch;
         }
+        producer.external = batch.external_sequence;
         producer.next_sequence = recent.last_sequence.saturating_add(1);
         producer.last_time_us = recent.append_time_us;
         if RECENT_BATCHES <= producer.recent.len() {
@@ -122,7 +162,9 @@ impl Producers {
         for (id, producer) in &self.table {
             out.extend_from_slice(&id.to_le_bytes());
             out.extend_from_slice(&producer.epoch.to_le_bytes());
-            out.extend_from_slice(&u32::try_from(producer.recent.len()).unwrap_or(0).to_le_bytes());
+            let external = if producer.external { EXTERNAL_BIT } else { 0 };
+            let count = u32::try_from(producer.recent.len()).unwrap_or(0);
+            out.extend_from_slice(&(count | external).to_le_bytes());
             out.extend_from_slice(&producer.next_sequence.to_le_bytes());
             out.extend_from_slice(&producer.last_time_us.to_le_bytes());
             for recent in &producer.recent {
@@ -145,7 +187,7 @@ impl Producers {
         let mut table = BTreeMap::new();
         for _ in 0..count {
             let head = take(32)?;
-            let recent_count = u32_at(head, 12) as usize;
+            let recent_count = (u32_at(head, 12) & !EXTERNAL_BIT) as usize;
             let recent = take(recent_count.checked_mul(RECENT_BYTES)?)?
                 .chunks_exact(RECENT_BYTES)
                 .map(|at| RecentBatch {
@@ -159,6 +201,7 @@ impl Producers {
                 .collect();
             let producer = Producer {
                 epoch: u32_at(head, 8),
+                external: u32_at(head, 12) & EXTERNAL_BIT != 0,
                 next_sequence: u64_at(head, 16),
                 last_time_us: i64_at(head, 24),
                 recent,
@@ -172,6 +215,10 @@ impl Producers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(producers: &Producers, batch: &ProducerPart) -> Result<Sequence, AppendError> {
+        producers.check(batch, Numbering::BeginsAnew)
+    }
 
     fn batch(id: u64, epoch: u32, first: u64, count: u32) -> ProducerPart {
         ProducerPart {
@@ -202,18 +249,55 @@ mod tests {
     #[test]
     fn sequences_are_followed_repeated_gapped_and_fenced() {
         let mut producers = Producers::default();
-        assert_eq!(producers.check(&batch(7, 1, 5, 1)), Err(AppendError::UnknownProducer));
+        assert_eq!(check(&producers, &batch(7, 1, 5, 1)), Err(AppendError::UnknownProducer));
         let first = note(&mut producers, batch(7, 1, 0, 10), 100);
-        assert_eq!(producers.check(&batch(7, 1, 10, 3)), Ok(Sequence::New));
-        assert_eq!(producers.check(&batch(7, 1, 0, 10)), Ok(Sequence::Duplicate(first)));
-        assert_eq!(producers.check(&batch(7, 1, 0, 5)), Err(AppendError::DuplicateUnknownOffset));
-        assert_eq!(producers.check(&batch(7, 1, 11, 1)), Err(AppendError::SequenceGap { expected: 10 }));
-        assert_eq!(producers.check(&batch(7, 1, 5, 10)), Err(AppendError::SequenceGap { expected: 10 }));
-        assert_eq!(producers.check(&batch(7, 0, 10, 1)), Err(AppendError::Fenced { current_epoch: 1 }));
-        assert_eq!(producers.check(&batch(7, 2, 10, 1)), Err(AppendError::SequenceGap { expected: 0 }));
+        assert_eq!(check(&producers, &batch(7, 1, 10, 3)), Ok(Sequence::New));
+        assert_eq!(check(&producers, &batch(7, 1, 0, 10)), Ok(Sequence::Duplicate(first)));
+        assert_eq!(check(&producers, &batch(7, 1, 0, 5)), Err(AppendError::DuplicateUnknownOffset));
+        assert_eq!(check(&producers, &batch(7, 1, 11, 1)), Err(AppendError::SequenceGap { expected: 10 }));
+        assert_eq!(check(&producers, &batch(7, 1, 5, 10)), Err(AppendError::SequenceGap { expected: 10 }));
+        assert_eq!(check(&producers, &batch(7, 0, 10, 1)), Err(AppendError::Fenced { current_epoch: 1 }));
+        assert_eq!(check(&producers, &batch(7, 2, 10, 1)), Err(AppendError::SequenceGap { expected: 0 }));
         note(&mut producers, batch(7, 2, 0, 1), 200);
-        assert_eq!(producers.check(&batch(7, 2, 1, 1)), Ok(Sequence::New));
-        assert_eq!(producers.check(&batch(7, 1, 10, 1)), Err(AppendError::Fenced { current_epoch: 2 }));
+        assert_eq!(check(&producers, &batch(7, 2, 1, 1)), Ok(Sequence::New));
+        assert_eq!(check(&producers, &batch(7, 1, 10, 1)), Err(AppendError::Fenced { current_epoch: 2 }));
+    }
+
+    #[test]
+    fn sequences_of_the_application_leave_gaps_and_go_on_over_epochs() {
+        let mut producers = Producers::default();
+        let external = |epoch, first, count| ProducerPart { external_sequence: true, ..batch(7, epoch, first, count) };
+        assert_eq!(check(&producers, &external(1, 5, 1)), Ok(Sequence::New));
+        let original = note(&mut producers, external(1, 5, 3), 100);
+        assert_eq!(check(&producers, &external(1, 5, 3)), Ok(Sequence::Duplicate(original)));
+        assert_eq!(check(&producers, &external(1, 2, 1)), Err(AppendError::DuplicateUnknownOffset));
+        assert_eq!(check(&producers, &external(1, 7, 2)), Err(AppendError::SequenceGap { expected: 8 }));
+        assert_eq!(check(&producers, &external(1, 50, 2)), Ok(Sequence::New));
+        // The next epoch knows what was appended in this one, and so does the table after a restart.
+        let mut bytes = Vec::new();
+        producers.encode(&mut bytes);
+        producers = Producers::decode(&bytes).expect("it was just encoded");
+        assert_eq!(check(&producers, &external(2, 5, 3)), Ok(Sequence::Duplicate(original)));
+        note(&mut producers, external(2, 9, 1), 103);
+        assert_eq!(check(&producers, &external(2, 5, 3)), Ok(Sequence::Duplicate(original)));
+        assert_eq!(check(&producers, &external(1, 10, 1)), Err(AppendError::Fenced { current_epoch: 2 }));
+        assert_eq!(producers.progress(7), Some(ProducerProgress { next_sequence: 10, last_offset: 103 }));
+        // Numbers of the client's own begin anew in an epoch of their own.
+        assert_eq!(check(&producers, &batch(7, 3, 0, 1)), Ok(Sequence::New));
+    }
+
+    #[test]
+    fn the_numbers_of_a_name_go_on_where_the_epoch_before_ended() {
+        let mut producers = Producers::default();
+        note(&mut producers, batch(7, 1, 0, 10), 100);
+        let go_on = |producers: &Producers, part| producers.check(&part, Numbering::GoesOn);
+        assert_eq!(go_on(&producers, batch(7, 2, 10, 1)), Ok(Sequence::New));
+        // What is behind a batch that was refused must not be taken for the first of the epoch.
+        assert_eq!(go_on(&producers, batch(7, 2, 11, 1)), Err(AppendError::SequenceGap { expected: 10 }));
+        assert_eq!(go_on(&producers, batch(7, 2, 0, 1)), Err(AppendError::DuplicateUnknownOffset));
+        assert_eq!(check(&producers, &batch(7, 2, 10, 1)), Err(AppendError::SequenceGap { expected: 0 }));
+        note(&mut producers, batch(7, 2, 10, 1), 110);
+        assert_eq!(go_on(&producers, batch(7, 2, 11, 1)), Ok(Sequence::New));
     }
 
     #[test]
@@ -222,8 +306,8 @@ mod tests {
         for number in 0..200 {
             note(&mut producers, batch(1, 1, number, 1), number);
         }
-        assert_eq!(producers.check(&batch(1, 1, 100, 1)), Err(AppendError::DuplicateUnknownOffset));
-        assert!(matches!(producers.check(&batch(1, 1, 136, 1)), Ok(Sequence::Duplicate(_))));
+        assert_eq!(check(&producers, &batch(1, 1, 100, 1)), Err(AppendError::DuplicateUnknownOffset));
+        assert!(matches!(check(&producers, &batch(1, 1, 136, 1)), Ok(Sequence::Duplicate(_))));
         for id in 2..40 {
             note(&mut producers, batch(id, 1, 0, 1), 200 + id);
         }

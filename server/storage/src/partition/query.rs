@@ -1,5 +1,6 @@
 //! Reading and looking up: batches by offset, offsets by time and by distance from the end, epochs.
 
+use super::producers::ProducerProgress;
 use super::{Partition, PartitionStatus, ReadBatches, TimedOffset};
 use crate::config::PartitionConfig;
 use crate::errors::{ReadError, Truncated};
@@ -85,6 +86,12 @@ impl Partition {
             return Err(Truncated { divergence_offset: end.min(offset) });
         }
         Ok(())
+    }
+
+    /// How far a producer has come, as far as was appended: it may not be durable yet.
+    #[must_use]
+    pub fn producer_progress(&self, producer_id: u64) -> Option<ProducerProgress> {
+        self.state.borrow().producers.progress(producer_id)
     }
 
     /// Current settings.

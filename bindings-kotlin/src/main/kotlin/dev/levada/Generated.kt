@@ -536,6 +536,19 @@ public class ProducerOptions {
     public var deliveryTimeout: Duration? = null
 
     /**
+     * Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that
+     * one came. At most 255 bytes.
+     */
+    public var name: String? = null
+
+    /**
+     * Whether each message brings its own sequence, which only grows within a partition: what is not above the last one
+     * appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition, and ends with its
+     * first failure. Default false.
+     */
+    public var externalSequence: Boolean? = null
+
+    /**
      * Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
      * more than 0.
      */
@@ -568,6 +581,12 @@ public class ProducerOptions {
     /** Sets [deliveryTimeout]. */
     public fun deliveryTimeout(value: Duration?): ProducerOptions = apply { deliveryTimeout = value }
 
+    /** Sets [name]. */
+    public fun name(value: String?): ProducerOptions = apply { name = value }
+
+    /** Sets [externalSequence]. */
+    public fun externalSequence(value: Boolean?): ProducerOptions = apply { externalSequence = value }
+
     /** Sets [maxBufferedBytes]. */
     public fun maxBufferedBytes(value: Long?): ProducerOptions = apply { maxBufferedBytes = value }
 
@@ -582,6 +601,8 @@ public class ProducerOptions {
             idempotent?.let { add("idempotent", truth(it)) }
             durability?.let { add("durability", text(it.wireName)) }
             deliveryTimeout?.let { add("delivery_timeout_ms", milliseconds(it)) }
+            name?.let { add("name", text(it)) }
+            externalSequence?.let { add("external_sequence", truth(it)) }
             maxBufferedBytes?.let { add("max_buffered_bytes", number(it)) }
         }
 }
@@ -846,6 +867,19 @@ public data class MemberInfo(
     }
 }
 
+/** MessagesDeleted. */
+public data class MessagesDeleted(
+    /** Lowest offset kept. */
+    val logStartOffset: Long,
+) {
+    internal companion object {
+        fun of(record: Value): MessagesDeleted =
+            MessagesDeleted(
+                logStartOffset = record.required("log_start_offset").number(),
+            )
+    }
+}
+
 /** A token just created, with the secret that is shown this once. */
 public data class NewToken(
     /** The token. */
@@ -1020,6 +1054,25 @@ public data class Receipt(
                 durability = Durability.of(record.required("durability").text()),
                 duplicate = record.required("duplicate").truth(),
                 serverEncoded = record.required("server_encoded").truth(),
+            )
+    }
+}
+
+/** SequencesRead. */
+public data class SequencesRead(
+    /** Of the producer; 0: nobody has that name. */
+    val producerId: Long,
+    /** After that of the last message appended; 0: the partition does not know the producer. */
+    val nextSequence: Long,
+    /** Offset of the last message appended. */
+    val lastOffset: Long?,
+) {
+    internal companion object {
+        fun of(record: Value): SequencesRead =
+            SequencesRead(
+                producerId = record.required("producer_id").number(),
+                nextSequence = record.required("next_sequence").number(),
+                lastOffset = record.optional("last_offset")?.let { it.number() },
             )
     }
 }
@@ -1231,12 +1284,18 @@ public data class TopicDescription(
     val topic: TopicInfo,
     /** Its partitions, by number. */
     val partitions: List<PartitionInfo>,
+    /** Age of its first message at which a segment is sealed, in microseconds; null: the server decides. */
+    val segmentAgeUs: Long?,
 ) {
+    /** [segmentAgeUs] as a duration. */
+    public val segmentAge: Duration? get() = segmentAgeUs?.let(::micros)
+
     internal companion object {
         fun of(record: Value): TopicDescription =
             TopicDescription(
                 topic = TopicInfo.of(record.required("topic")),
                 partitions = record.required("partitions").items { PartitionInfo.of(it) },
+                segmentAgeUs = record.optional("segment_age_us")?.let { it.number() },
             )
     }
 }
@@ -1768,6 +1827,65 @@ public class Admin internal constructor(private val caller: Caller) {
     /** [purgeTopic] as a future. */
     public fun purgeTopicAsync(topic: String): CompletableFuture<Unit> =
         future { purgeTopic(topic) }
+
+    /** Durably deletes the messages of `stream/topic:partition` before a position; offsets stay as they are. */
+    public suspend fun deleteMessages(partition: String, before: Position): MessagesDeleted =
+        caller.call(
+            "delete_messages",
+            Fields().apply {
+                add("partition", text(partition))
+                add("before", before.field())
+            },
+        ) { MessagesDeleted.of(it) }
+
+    /** [deleteMessages], blocking. */
+    public fun deleteMessagesBlocking(partition: String, before: Position): MessagesDeleted =
+        blocking { deleteMessages(partition, before) }
+
+    /** [deleteMessages] as a future. */
+    public fun deleteMessagesAsync(partition: String, before: Position): CompletableFuture<MessagesDeleted> =
+        future { deleteMessages(partition, before) }
+
+    /**
+     * Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a
+     * day; null: the server decides.
+     */
+    public suspend fun setSegmentAge(topic: String, segmentAgeUs: Long? = null): Unit =
+        caller.call(
+            "set_segment_age",
+            Fields().apply {
+                add("topic", text(topic))
+                segmentAgeUs?.let { add("segment_age_us", number(it)) }
+            },
+        ) { }
+
+    /** [setSegmentAge], blocking. */
+    @JvmOverloads
+    public fun setSegmentAgeBlocking(topic: String, segmentAgeUs: Long? = null): Unit =
+        blocking { setSegmentAge(topic, segmentAgeUs) }
+
+    /** [setSegmentAge] as a future. */
+    @JvmOverloads
+    public fun setSegmentAgeAsync(topic: String, segmentAgeUs: Long? = null): CompletableFuture<Unit> =
+        future { setSegmentAge(topic, segmentAgeUs) }
+
+    /** How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable. */
+    public suspend fun producerProgress(name: String, partition: String): SequencesRead =
+        caller.call(
+            "producer_progress",
+            Fields().apply {
+                add("name", text(name))
+                add("partition", text(partition))
+            },
+        ) { SequencesRead.of(it) }
+
+    /** [producerProgress], blocking. */
+    public fun producerProgressBlocking(name: String, partition: String): SequencesRead =
+        blocking { producerProgress(name, partition) }
+
+    /** [producerProgress] as a future. */
+    public fun producerProgressAsync(name: String, partition: String): CompletableFuture<SequencesRead> =
+        future { producerProgress(name, partition) }
 
     /** Topics of a stream, or of all, by name. */
     public suspend fun listTopics(stream: String? = null): List<TopicInfo> =

@@ -32,7 +32,7 @@ import java.time.Duration
 import java.util.concurrent.ConcurrentHashMap
 
 private val FEATURES = listOf(
-    "core", "admin", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
+    "core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
     "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 )
 private val CLOSE_TIMEOUT = Duration.ofSeconds(5)
@@ -217,6 +217,9 @@ private class Adapter {
             "topic.purge" -> empty { admin.purgeTopic(text("topic")) }
             "topic.list" -> items(admin.listTopics(maybe("stream")))
             "topic.describe" -> record(admin.describeTopic(text("topic"))) as ObjectNode
+            "topic.trim" -> record(admin.deleteMessages(text("partition"), position(args, "before"))) as ObjectNode
+            "topic.set_segment_age" -> empty { admin.setSegmentAge(text("topic"), args.field("segment_age_us")?.long()) }
+            "topic.producer_progress" -> record(admin.producerProgress(text("name"), text("partition"))) as ObjectNode
             "position.resolve" -> record(admin.resolvePosition(text("partition"), position(args))) as ObjectNode
             "user.create" -> record(admin.createUser(text("user"), text("password"), role(text("role")))) as ObjectNode
             "user.alter" -> record(admin.alterUser(text("user"), maybe("password"), maybe("role")?.let(::role))) as ObjectNode
@@ -282,7 +285,7 @@ private class Adapter {
     private fun partitionOffset(given: JsonNode): PartitionOffset =
         PartitionOffset(given.need("topic").textValue(), given.need("partition").long().toInt(), given.need("offset").long())
 
-    private fun position(args: JsonNode): Position = Position.parse(args.need("position").textValue())
+    private fun position(args: JsonNode, name: String = "position"): Position = Position.parse(args.need(name).textValue())
 
     private inline fun empty(call: () -> Unit): ObjectNode {
         call()
