@@ -17,6 +17,7 @@ mod producer;
 mod stage;
 #[cfg(test)]
 mod tls;
+mod unknown;
 
 use std::time::Duration;
 
