@@ -12,11 +12,13 @@ mod coordinator;
 mod groups;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
 mod producer;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
 mod unknown;
 
 use std::time::Duration;
