@@ -9,7 +9,8 @@ use crate::live::{Scratch, Server};
 use crate::tree;
 
 /// Pages, and the example that each runs in the end.
-const PAGES: [(&str, &str); 2] = [("README.md", "hello"), ("docs/quick-start.md", "flights flights.csv")];
+const PAGES: [(&str, &str); 3] =
+    [("README.md", "hello"), ("docs/quick-start.md", "flights flights.csv"), ("docs/permissions.md", "hello")];
 /// Names the whole `flights.csv`; without it the committed sample is used.
 const FLIGHTS_VARIABLE: &str = "LEVADA_FLIGHTS_CSV";
 const SAMPLE: &str = "docs/data/flights-sample.csv";

@@ -19,9 +19,9 @@ pub(crate) async fn run(session: &Session, command: UserCommand) -> Result<(), F
 
 async fn act(admin: &Admin, screen: &Screen, command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::Create { user, role, password_file } => {
+        UserCommand::Create { user, role, grant, password_file } => {
             let password = new_password(&user.0, password_file.as_deref())?;
-            let user = UserView::from(admin.create_user(&user.0, &password, role_of(role)).await?);
+            let user = UserView::from(admin.create_user(&user.0, &password, role_of(role), &grant).await?);
             screen.show(&user, |_| format!("Created user {} with role {}", user.user, user.role))
         }
         UserCommand::List => {

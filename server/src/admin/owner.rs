@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_protocol::ErrorCode;
-use levada_protocol::messages::{Request, TopicDescribed, TopicPurged};
+use levada_protocol::messages::{ReadOnlyPartition, Request, TopicDescribed, TopicPurged};
 use levada_storage::AppendError;
 use levada_storage::disk::Space;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +20,7 @@ use super::convert::topic_info;
 use super::handle::{AdminMessage, AdminReply};
 use super::producers::{self, Opening};
 use super::shards::Shards;
-use super::{status, streams, tokens, topics, users};
+use super::{Access, grants, status, streams, tokens, topics, users};
 use crate::auth::{Hasher, Principal, TokenSecret};
 use crate::env::CoreEnv;
 use crate::failure::Failure;
@@ -183,6 +183,10 @@ impl MetadataOwner {
                 tokens::create(&snapshot, principal, request, secret, now_us)
             }
             Request::DeleteToken(request) => tokens::delete(&snapshot, principal, &request),
+            Request::SetAccess(request) => grants::set_access(&snapshot, &request),
+            Request::SetRole(request) => grants::set_role(&request),
+            Request::DeleteRole(request) => grants::delete_role(&snapshot, &request),
+            Request::SetQuota(request) => grants::set_quota(&snapshot, &request),
             Request::OpenProducer(request) => {
                 match producers::open(&snapshot, &request, &mut self.producer_ids, now_us) {
                     Ok(Opening::Now(opened)) => return Some((reply, Ok(opened.into()))),
@@ -193,11 +197,17 @@ impl MetadataOwner {
                     Err(failure) => Err(failure),
                 }
             }
-            Request::ListStreams(_) => return Some((reply, Ok(streams::list(&snapshot).into()))),
-            Request::DescribeStream(request) => {
-                return Some((reply, streams::describe(&snapshot, &request).map(Into::into)));
+            Request::ListStreams(_) => {
+                return Some((reply, Ok(streams::list(&snapshot, &Access::of(&snapshot, principal)).into())));
             }
-            Request::ListTopics(request) => return Some((reply, topics::list(&snapshot, &request).map(Into::into))),
+            Request::DescribeStream(request) => {
+                let access = Access::of(&snapshot, principal);
+                return Some((reply, streams::describe(&snapshot, &access, &request).map(Into::into)));
+            }
+            Request::ListTopics(request) => {
+                let access = Access::of(&snapshot, principal);
+                return Some((reply, topics::list(&snapshot, &access, &request).map(Into::into)));
+            }
             Request::ListUsers(_) => return Some((reply, Ok(users::list(&snapshot).into()))),
             Request::DescribeUser(request) => {
                 return Some((reply, users::describe(&snapshot, &request).map(Into::into)));
@@ -205,8 +215,16 @@ impl MetadataOwner {
             Request::ListTokens(request) => {
                 return Some((reply, tokens::list(&snapshot, principal, &request).map(Into::into)));
             }
+            Request::DescribeAccess(request) => {
+                return Some((reply, grants::describe_access(&snapshot, principal, &request).map(Into::into)));
+            }
+            Request::ListRoles(_) => return Some((reply, Ok(grants::list_roles(&snapshot).into()))),
+            Request::DescribeQuota(request) => {
+                return Some((reply, grants::describe_quota(&snapshot, principal, &request).map(Into::into)));
+            }
             Request::DescribeTopic(_) | Request::PurgeTopic(_) | Request::Status(_) => {
-                self.ask_shards(snapshot, request, reply);
+                let access = Access::of(&snapshot, principal);
+                self.ask_shards(snapshot, access, request, reply);
                 return None;
             }
             Request::Hello(_)
@@ -274,7 +292,7 @@ impl MetadataOwner {
         });
     }
 
-    fn ask_shards(&self, snapshot: Arc<Snapshot>, request: Request, reply: oneshot::Sender<Answer>) {
+    fn ask_shards(&self, snapshot: Arc<Snapshot>, access: Access, request: Request, reply: oneshot::Sender<Answer>) {
         let (shards, disk, root) = (Rc::clone(&self.shards), Rc::clone(&self.env.disk), self.layout.root().to_owned());
         let uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tokio::task::spawn_local(async move {
@@ -282,7 +300,10 @@ impl MetadataOwner {
                 Request::Status(_) => {
                     let space = disk.space(&root).await.unwrap_or(Space { total_bytes: 0, free_bytes: 0 });
                     let around = status::Surroundings { uptime_ms, disk_backend: disk.backend(), space };
-                    Ok(status::status(&snapshot, &shards.figures().await, &around).into())
+                    let mut status = status::status(&snapshot, &shards.figures().await, &around);
+                    let seen = |topic: &ReadOnlyPartition| access.sees(&topic.stream, &topic.topic);
+                    status.read_only_partitions.retain(seen);
+                    Ok(status.into())
                 }
                 Request::DescribeTopic(request) => match snapshot.find_topic(&request.stream, &request.topic) {
                     Ok(topic) => shards

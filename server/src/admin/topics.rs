@@ -7,6 +7,7 @@ use levada_protocol::messages::{
 };
 use levada_protocol::{ErrorCode, names};
 
+use super::Access;
 use super::change::Change;
 use super::convert::{changed_options, topic_info, topic_options};
 use crate::failure::Failure;
@@ -57,7 +58,7 @@ pub(super) fn delete(snapshot: &Snapshot, request: &DeleteTopic) -> Result<Chang
     Ok(Change::new(vec![event.into()], |_| Ok(TopicDeleted {})))
 }
 
-pub(super) fn list(snapshot: &Snapshot, request: &ListTopics) -> Result<Topics, Failure> {
+pub(super) fn list(snapshot: &Snapshot, access: &Access, request: &ListTopics) -> Result<Topics, Failure> {
     let topics: Vec<&Arc<Topic>> = match &request.stream {
         Some(name) => {
             let stream = snapshot.stream_named(name).ok_or_else(|| stream_not_found(name))?;
@@ -65,7 +66,8 @@ pub(super) fn list(snapshot: &Snapshot, request: &ListTopics) -> Result<Topics, 
         }
         None => snapshot.streams_by_name().flat_map(|stream| snapshot.topics_of(stream.stream_id)).collect(),
     };
-    Ok(Topics { topics: topics.into_iter().map(|topic| topic_info(snapshot, topic)).collect() })
+    let seen = topics.into_iter().filter(|topic| access.sees(snapshot.stream_name(topic), &topic.name));
+    Ok(Topics { topics: seen.map(|topic| topic_info(snapshot, topic)).collect() })
 }
 
 /// The partition of a request, if it names one, exists.

@@ -4,6 +4,7 @@
 //! then per event u16 kind, u16 version, u32 length, fields. A kind's number and the fields of a version never change; a new
 //! field is a new version. An unknown kind or version refuses the record: it was written by a newer server.
 
+use crate::metadata::access::{Grant, Quota};
 use crate::metadata::codec::{CodecError, Input, Stored, stored_struct};
 use crate::metadata::model::{Role, TopicOptions};
 
@@ -102,7 +103,7 @@ events! {
         /// Which.
         topic_id: u32,
     }
-    /// A user was created.
+    /// A user was created. It has what every member had before there were grants, until an [`AccessSet`] says otherwise.
     9 v 1 UserCreated {
         /// Its id.
         user_id: u32,
@@ -162,6 +163,41 @@ events! {
         epoch: u32,
         /// Microseconds since the Unix epoch.
         at_us: i64,
+    }
+    /// What a member may do was replaced.
+    32 v 1 AccessSet {
+        /// Whose.
+        user_id: u32,
+        /// Named roles it has.
+        roles: Vec<String>,
+        /// Grants of its own.
+        grants: Vec<Grant>,
+    }
+    /// A named role came to be, or allows something else.
+    33 v 1 RoleSet {
+        /// Its name.
+        role: String,
+        /// What it allows.
+        grants: Vec<Grant>,
+    }
+    /// A named role is gone, and nobody has it any more.
+    34 v 1 RoleDeleted {
+        /// Its name.
+        role: String,
+    }
+    /// A token was given bounds.
+    35 v 1 TokenScoped {
+        /// Which.
+        token_id: u32,
+        /// What it may do at most.
+        scope: Vec<Grant>,
+    }
+    /// What a user may take was replaced.
+    36 v 1 QuotaSet {
+        /// Whose.
+        user_id: u32,
+        /// Its limits.
+        quota: Quota,
     }
 }
 

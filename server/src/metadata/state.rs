@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::metadata::access::{Grant, Quota, UserAccess};
 use crate::metadata::codec::{CodecError, Input, Stored};
 use crate::metadata::event::Event;
 use crate::metadata::model::{ProducerEpoch, Stream, Token, Topic, User};
 
 /// Epochs of producers older than this are forgotten: their state in the partitions has expired too.
 const PRODUCER_EPOCH_KEPT_US: i64 = 8 * 24 * 3600 * 1_000_000;
-const SNAPSHOT_VERSION: u16 = 1;
+/// Version of a snapshot whose users may do what every member could before there were grants: older servers read it.
+const SNAPSHOT_BEFORE_GRANTS: u16 = 1;
+/// Version of every other snapshot: the same, then what users may do and take.
+const SNAPSHOT_VERSION: u16 = 2;
 
 /// All metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,16 @@ pub struct State {
     pub users: BTreeMap<u32, Arc<User>>,
     /// Tokens by id.
     pub tokens: BTreeMap<u32, Arc<Token>>,
+    /// What each user may do beyond what its role says, by user id.
+    pub access: BTreeMap<u32, Arc<UserAccess>>,
+    /// What named roles allow, by name.
+    pub roles: BTreeMap<String, Arc<[Grant]>>,
+    /// What tokens with bounds may do at most, by token id.
+    pub token_scopes: BTreeMap<u32, Arc<[Grant]>>,
+    /// What users may take, by user id; the others are unlimited.
+    pub quotas: BTreeMap<u32, Quota>,
+    /// Raised by every event after which somebody may do less or more: connections look again then. Not kept on disk.
+    pub access_version: u64,
     /// Deleted topics whose files may still be there.
     pub tombstones: BTreeSet<u32>,
     /// Producers that took further epochs, by id.
@@ -143,6 +157,7 @@ impl State {
                 let user = self.users.get_mut(&altered.user_id);
                 let user = user.ok_or_else(|| Contradiction(format!("no user {}", altered.user_id)))?;
                 let user = Arc::make_mut(user);
+                self.access_version += u64::from(altered.role.is_some());
                 if let Some(hash) = &altered.password_hash {
                     user.password_hash.clone_from(hash);
                     user.password_version += 1;
@@ -153,7 +168,10 @@ impl State {
                 let user = self.users.remove(&deleted.user_id);
                 let user = user.ok_or_else(|| Contradiction(format!("no user {}", deleted.user_id)))?;
                 self.user_names.remove(&user.name);
+                self.access.remove(&deleted.user_id);
+                self.quotas.remove(&deleted.user_id);
                 self.tokens.retain(|_, token| token.user_id != deleted.user_id);
+                self.token_scopes.retain(|token_id, _| self.tokens.contains_key(token_id));
                 self.token_digests = self.tokens.values().map(|token| (token.digest, token.token_id)).collect();
             }
             Event::TokenCreated(created) => {
@@ -175,6 +193,40 @@ impl State {
                 let token = self.tokens.remove(&deleted.token_id);
                 let token = token.ok_or_else(|| Contradiction(format!("no token {}", deleted.token_id)))?;
                 self.token_digests.remove(&token.digest);
+                self.token_scopes.remove(&deleted.token_id);
+            }
+            Event::AccessSet(set) => {
+                ensure(self.users.contains_key(&set.user_id), || format!("no user {}", set.user_id))?;
+                let unknown = set.roles.iter().find(|role| !self.roles.contains_key(*role));
+                ensure(unknown.is_none(), || format!("no role among {:?}", set.roles))?;
+                let access = UserAccess { roles: set.roles.clone(), grants: set.grants.clone() };
+                self.access.insert(set.user_id, Arc::new(access));
+                self.access_version += 1;
+            }
+            Event::RoleSet(set) => {
+                self.roles.insert(set.role.clone(), set.grants.as_slice().into());
+                self.access_version += 1;
+            }
+            Event::RoleDeleted(deleted) => {
+                ensure(self.roles.remove(&deleted.role).is_some(), || format!("no role {}", deleted.role))?;
+                for access in self.access.values_mut().filter(|access| access.roles.contains(&deleted.role)) {
+                    Arc::make_mut(access).roles.retain(|role| *role != deleted.role);
+                }
+                self.access_version += 1;
+            }
+            Event::TokenScoped(scoped) => {
+                ensure(self.tokens.contains_key(&scoped.token_id), || format!("no token {}", scoped.token_id))?;
+                self.token_scopes.insert(scoped.token_id, scoped.scope.as_slice().into());
+                self.access_version += 1;
+            }
+            Event::QuotaSet(set) => {
+                ensure(self.users.contains_key(&set.user_id), || format!("no user {}", set.user_id))?;
+                if set.quota == Quota::default() {
+                    self.quotas.remove(&set.user_id);
+                } else {
+                    self.quotas.insert(set.user_id, set.quota.clone());
+                }
+                self.access_version += 1;
             }
             Event::ProducerIdBlock(block) => {
                 ensure(self.next_producer_id < block.next_producer_id, || "producer ids reused".into())?;
@@ -256,11 +308,27 @@ impl State {
         self.user_names.values().filter_map(|user_id| self.users.get(user_id))
     }
 
+    /// Users that have a named role.
+    pub fn users_with_role(&self, role: &str) -> impl Iterator<Item = u32> {
+        let having = self.access.iter().filter(move |(_, access)| access.roles.iter().any(|name| name == role));
+        having.map(|(user_id, _)| *user_id)
+    }
+
+    /// Whether nothing but what was before there were grants says what users may do.
+    fn is_before_grants(&self) -> bool {
+        let before = UserAccess::before_grants();
+        self.roles.is_empty()
+            && self.token_scopes.is_empty()
+            && self.quotas.is_empty()
+            && self.access.values().all(|access| **access == before)
+    }
+
     /// The byte form of the whole state.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        SNAPSHOT_VERSION.put(&mut out);
+        let version = if self.is_before_grants() { SNAPSHOT_BEFORE_GRANTS } else { SNAPSHOT_VERSION };
+        version.put(&mut out);
         self.cluster_id.put(&mut out);
         self.node_id.put(&mut out);
         self.format_level.put(&mut out);
@@ -275,6 +343,13 @@ impl State {
         put_all(self.tokens.values().map(AsRef::as_ref), &mut out);
         put_all(self.tombstones.iter(), &mut out);
         put_all(self.producer_epochs.values(), &mut out);
+        if version == SNAPSHOT_VERSION {
+            let listed = |grants: &Arc<[Grant]>| grants.to_vec();
+            put_table(self.access.iter().map(|(user_id, access)| (*user_id, (**access).clone())), &mut out);
+            put_table(self.roles.iter().map(|(role, grants)| (role.clone(), listed(grants))), &mut out);
+            put_table(self.token_scopes.iter().map(|(token_id, scope)| (*token_id, listed(scope))), &mut out);
+            put_table(self.quotas.iter().map(|(user_id, quota)| (*user_id, quota.clone())), &mut out);
+        }
         out
     }
 
@@ -285,7 +360,7 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut input = Input(bytes);
         let version = u16::get(&mut input)?;
-        if version != SNAPSHOT_VERSION {
+        if version != SNAPSHOT_VERSION && version != SNAPSHOT_BEFORE_GRANTS {
             return Err(CodecError::UnknownSnapshot(version));
         }
         let mut state = Self {
@@ -306,6 +381,15 @@ impl State {
         state.tombstones = Vec::get(&mut input)?.into_iter().collect();
         let epochs = Vec::<ProducerEpoch>::get(&mut input)?;
         state.producer_epochs = epochs.into_iter().map(|epoch| (epoch.producer_id, epoch)).collect();
+        if version == SNAPSHOT_VERSION {
+            let shared = |grants: Vec<Grant>| -> Arc<[Grant]> { grants.into() };
+            let access = get_table::<u32, UserAccess>(&mut input)?;
+            state.access = access.map(|(user_id, access)| (user_id, Arc::new(access))).collect();
+            state.roles = get_table(&mut input)?.map(|(role, grants)| (role, shared(grants))).collect();
+            let scopes = get_table(&mut input)?;
+            state.token_scopes = scopes.map(|(token_id, scope)| (token_id, shared(scope))).collect();
+            state.quotas = get_table(&mut input)?.collect();
+        }
         input.finish()?;
         Ok(state)
     }
@@ -326,6 +410,7 @@ impl State {
 
     fn insert_user(&mut self, user: User) {
         self.user_names.insert(user.name.clone(), user.user_id);
+        self.access.insert(user.user_id, Arc::new(UserAccess::before_grants()));
         self.users.insert(user.user_id, Arc::new(user));
     }
 
@@ -342,4 +427,21 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Contrad
 fn put_all<'a, T: Stored + 'a>(values: impl ExactSizeIterator<Item = &'a T>, out: &mut Vec<u8>) {
     u32::try_from(values.len()).expect("ids have 32 bits").put(out);
     values.for_each(|value| value.put(out));
+}
+
+fn put_table<K: Stored, V: Stored>(rows: impl ExactSizeIterator<Item = (K, V)>, out: &mut Vec<u8>) {
+    u32::try_from(rows.len()).expect("ids have 32 bits, and there are fewer names than memory has bytes").put(out);
+    for (key, value) in rows {
+        key.put(out);
+        value.put(out);
+    }
+}
+
+fn get_table<K: Stored, V: Stored>(input: &mut Input<'_>) -> Result<std::vec::IntoIter<(K, V)>, CodecError> {
+    let count = u32::get(input)?;
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        rows.push((K::get(input)?, V::get(input)?));
+    }
+    Ok(rows.into_iter())
 }
