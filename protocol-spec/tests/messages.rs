@@ -172,7 +172,7 @@ fn secrets_do_not_show() {
     let secret = Bytes::from_static(b"hunter2");
     let shown = [
         format!("{:?}", Authenticate { method: AuthMethod::Password, user: "root".into(), secret: secret.clone() }),
-        format!("{:?}", CreateUser { user: "root".into(), password: secret.clone(), role: Role::Admin }),
+        format!("{:?}", CreateUser { user: "root".into(), password: secret.clone(), role: Role::Admin, grants: None }),
         format!("{:?}", Request::AlterUser(AlterUser { user: "root".into(), password: Some(secret), role: None })),
     ];
     for text in shown {

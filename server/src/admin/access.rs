@@ -41,8 +41,6 @@ enum Need<'a> {
 
 /// The table: what a request does, in words for a refusal, and what it takes.
 fn need(request: &Request) -> (&'static str, Need<'_>) {
-    let stored =
-        |group: &Option<String>| if group.is_some() { Actions::READ.or(Actions::GROUP) } else { Actions::READ };
     match request {
         Request::Hello(_) => ("hello", Need::Nothing),
         Request::Authenticate(_) => ("authenticate", Need::Nothing),
@@ -55,9 +53,7 @@ fn need(request: &Request) -> (&'static str, Need<'_>) {
         Request::AlterTopic(alter) => ("alter topic", Need::Topic(Actions::ADMIN, &alter.stream, &alter.topic)),
         Request::DeleteTopic(delete) => ("delete topic", Need::Topic(Actions::ADMIN, &delete.stream, &delete.topic)),
         Request::PurgeTopic(purge) => ("purge topic", Need::Topic(Actions::ADMIN, &purge.stream, &purge.topic)),
-        Request::ListTopics(list) => {
-            ("list topics", list.stream.as_deref().map_or(Need::User, |stream| Need::SeeStream(stream)))
-        }
+        Request::ListTopics(list) => ("list topics", list.stream.as_deref().map_or(Need::User, Need::SeeStream)),
         Request::DescribeTopic(describe) => ("describe topic", Need::SeeTopic(&describe.stream, &describe.topic)),
         Request::CreateUser(_) => ("create user", Need::Admin),
         // A role is given by admins only; the own password may be changed by everyone.
@@ -80,9 +76,11 @@ fn need(request: &Request) -> (&'static str, Need<'_>) {
         Request::OpenProducer(_) => ("open producer", Need::User),
         Request::Produce(produce) => ("produce", Need::TopicId(Actions::WRITE, produce.topic_id)),
         Request::Fetch(fetch) => ("fetch", Need::TopicId(Actions::READ, fetch.topic_id)),
-        Request::Subscribe(subscribe) => ("subscribe", Need::TopicId(stored(&subscribe.group), subscribe.topic_id)),
+        Request::Subscribe(subscribe) => {
+            ("subscribe", Need::TopicId(reading(subscribe.group.as_deref()), subscribe.topic_id))
+        }
         Request::ResolvePosition(resolve) => {
-            ("resolve position", Need::TopicId(stored(&resolve.group), resolve.topic_id))
+            ("resolve position", Need::TopicId(reading(resolve.group.as_deref()), resolve.topic_id))
         }
         Request::Unsubscribe(_) => ("unsubscribe", Need::User),
         Request::Credit(_) => ("credit", Need::User),
@@ -100,7 +98,12 @@ fn need(request: &Request) -> (&'static str, Need<'_>) {
 /// The actions that a live subscription goes on needing.
 #[must_use]
 pub fn subscription_actions(subscribe: &levada_protocol::messages::Subscribe) -> Actions {
-    if subscribe.group.is_some() { Actions::READ.or(Actions::GROUP) } else { Actions::READ }
+    reading(subscribe.group.as_deref())
+}
+
+/// What is read for a group takes both.
+fn reading(group: Option<&str>) -> Actions {
+    if group.is_some() { Actions::READ.or(Actions::GROUP) } else { Actions::READ }
 }
 
 /// Whether the principal may send this request.

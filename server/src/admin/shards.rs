@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use levada_protocol::messages::{PartitionInfo, ReadOnlyPartition};
 use levada_storage::disk::LocalFuture;
 
@@ -39,6 +40,8 @@ pub trait Shards {
     fn describe(&self, topic_id: u32) -> LocalFuture<'_, Result<Vec<PartitionInfo>, Failure>>;
     /// Deletes every visible message of a topic's partitions, or of one of them.
     fn purge(&self, topic_id: u32, partition: Option<u32>) -> LocalFuture<'_, Result<(), Failure>>;
+    /// Appends a batch of no producer; returns when it is as durable as its topic says.
+    fn append(&self, topic_id: u32, partition: u32, batch: Bytes) -> LocalFuture<'_, Result<(), Failure>>;
     /// Figures of every shard.
     fn figures(&self) -> LocalFuture<'_, Vec<ShardFigures>>;
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use levada_protocol::messages::{CreateStream, ListStreams, PartitionInfo, Request};
 use levada_storage::buffer::BufferPool;
 use levada_storage::crash::{CrashDisk, CrashOptions};
@@ -49,6 +50,10 @@ impl Shards for Slow {
     }
 
     fn purge(&self, _topic_id: u32, _partition: Option<u32>) -> LocalFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn append(&self, _topic_id: u32, _partition: u32, _batch: Bytes) -> LocalFuture<'_, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
     }
 

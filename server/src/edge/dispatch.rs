@@ -10,6 +10,7 @@ use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admin;
+use crate::audit::{self, Record};
 use crate::auth::{Attempt, Principal, Session};
 use crate::broker::message::FetchedBatches;
 use crate::broker::shard::Caller;
@@ -47,7 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     /// # Errors
     /// What is answered at once; everything else is answered later, through the mailbox.
     fn on_request(&mut self, correlation: u32, request: Request, body: Bytes) -> Result<(), Failure> {
-        self.authorize(&request)?;
+        self.authorize(&request).inspect_err(|failure| self.record_refusal(&request, failure))?;
         self.meter(&request, body.len())?;
         match request {
             Request::Produce(produce) => {
@@ -164,13 +165,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let (admin, live) = (self.edge.admin.clone(), Rc::clone(&self.live));
         let principal = self.live.principal.borrow().clone();
         self.administering_count += 1;
+        let (audited, peer) = (self.edge.admin.audit().is_on().then(|| audit::audited(&request)).flatten(), self.peer);
+        let user = principal.as_ref().map(|principal| principal.name.to_string()).unwrap_or_default();
         tokio::task::spawn_local(async move {
             let outcome = match principal {
                 Some(principal) => admin.handle(principal, request).await,
                 None => Err(Failure::new(ErrorCode::Unauthenticated)),
             };
+            if let Some((action, resource)) = audited {
+                let failure = outcome.as_ref().err().map(|failure| failure.code);
+                admin.audit().record(Record { user, peer, action, resource, failure });
+            }
             live.mailbox.push(ToConnection::Admin(correlation, outcome.map(Box::new)));
         });
+    }
+
+    /// What somebody tried to change and may not.
+    #[cold]
+    fn record_refusal(&self, request: &Request, failure: &Failure) {
+        let Some((action, resource)) = audit::audited(request) else { return };
+        let user =
+            self.live.principal.borrow().as_ref().map(|principal| principal.name.to_string()).unwrap_or_default();
+        let failure = Some(failure.code);
+        self.edge.admin.audit().record(Record { user, peer: self.peer, action, resource, failure });
     }
 
     /// Hands the machine what a shard or the control thread has for the client.

@@ -214,7 +214,7 @@ mod tests {
         let meter = meter(&Quota { bytes_in: Some(1000), ..Quota::default() });
         meter.admit(3500, false, 0).unwrap();
         let refused = meter.admit(1, false, SECOND).unwrap_err();
-        assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::Throttled, 1502));
+        assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::Throttled, 1501));
         meter.admit(0, true, SECOND).unwrap();
         meter.admit(1, false, 5 * SECOND / 2 + 2000).unwrap();
         let mut admitted = 0;

@@ -78,7 +78,7 @@ fn a_quota_holds_and_clients_wait_for_it() {
         }
         let took = started.elapsed();
         assert_eq!(received, 20);
-        assert!((7..16).contains(&took.as_secs()), "{took:?}");
+        assert!((5..16).contains(&took.as_secs()), "{took:?}");
     });
 }
 
