@@ -158,7 +158,7 @@ impl AuditWriter {
             }
             if let Some(batch) = builder.seal(&SealOptions::default()) {
                 while let Err(failure) = append(&newest, &admin, &*shards, &batch).await {
-                    tracing::warn!(%failure, "the audit log is not written for now");
+                    tracing::warn!(%failure, "the audit log refuses what is recorded; it is asked again");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -197,31 +197,15 @@ impl MetadataOwner {
                     Err(failure) => Err(failure),
                 }
             }
-            Request::ListStreams(_) => {
-                return Some((reply, Ok(streams::list(&snapshot, &Access::of(&snapshot, principal)).into())));
-            }
-            Request::DescribeStream(request) => {
-                let access = Access::of(&snapshot, principal);
-                return Some((reply, streams::describe(&snapshot, &access, &request).map(Into::into)));
-            }
-            Request::ListTopics(request) => {
-                let access = Access::of(&snapshot, principal);
-                return Some((reply, topics::list(&snapshot, &access, &request).map(Into::into)));
-            }
-            Request::ListUsers(_) => return Some((reply, Ok(users::list(&snapshot).into()))),
-            Request::DescribeUser(request) => {
-                return Some((reply, users::describe(&snapshot, &request).map(Into::into)));
-            }
-            Request::ListTokens(request) => {
-                return Some((reply, tokens::list(&snapshot, principal, &request).map(Into::into)));
-            }
-            Request::DescribeAccess(request) => {
-                return Some((reply, grants::describe_access(&snapshot, principal, &request).map(Into::into)));
-            }
-            Request::ListRoles(_) => return Some((reply, Ok(grants::list_roles(&snapshot).into()))),
-            Request::DescribeQuota(request) => {
-                return Some((reply, grants::describe_quota(&snapshot, principal, &request).map(Into::into)));
-            }
+            Request::ListStreams(_)
+            | Request::DescribeStream(_)
+            | Request::ListTopics(_)
+            | Request::ListUsers(_)
+            | Request::DescribeUser(_)
+            | Request::ListTokens(_)
+            | Request::DescribeAccess(_)
+            | Request::ListRoles(_)
+            | Request::DescribeQuota(_) => return Some((reply, read(&snapshot, principal, &request))),
             Request::DescribeTopic(_) | Request::PurgeTopic(_) | Request::Status(_) => {
                 let access = Access::of(&snapshot, principal);
                 self.ask_shards(snapshot, access, request, reply);
@@ -317,6 +301,23 @@ impl MetadataOwner {
             };
             drop(reply.send(answer));
         });
+    }
+}
+
+/// What metadata alone answers.
+fn read(snapshot: &Snapshot, principal: &Principal, request: &Request) -> Answer {
+    let access = Access::of(snapshot, principal);
+    match request {
+        Request::ListStreams(_) => Ok(streams::list(snapshot, &access).into()),
+        Request::DescribeStream(request) => streams::describe(snapshot, &access, request).map(Into::into),
+        Request::ListTopics(request) => topics::list(snapshot, &access, request).map(Into::into),
+        Request::ListUsers(_) => Ok(users::list(snapshot).into()),
+        Request::DescribeUser(request) => users::describe(snapshot, request).map(Into::into),
+        Request::ListTokens(request) => tokens::list(snapshot, principal, request).map(Into::into),
+        Request::DescribeAccess(request) => grants::describe_access(snapshot, principal, request).map(Into::into),
+        Request::ListRoles(_) => Ok(grants::list_roles(snapshot).into()),
+        Request::DescribeQuota(request) => grants::describe_quota(snapshot, principal, request).map(Into::into),
+        _ => Err(Failure::new(ErrorCode::UnknownKind)),
     }
 }
 
