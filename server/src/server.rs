@@ -128,7 +128,7 @@ impl Server {
         let admin = AdminHandle::new(admin_inbox).with_audit(audit.clone());
 
         let (groups, groups_inbox) = GroupsHandle::channel();
-        let handles = (admin, auth, groups);
+        let handles = (admin.clone(), auth, groups);
         let cores = start_cores(&env, &config, store.snapshot(), &handles).await?;
         let stop_cores = cores.stop_cores;
         let (installed, newest_installed) = watch::channel(Arc::clone(store.snapshot()));

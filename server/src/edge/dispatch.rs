@@ -9,7 +9,6 @@ use levada_protocol::server::ServerEvent;
 use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::admin;
 use crate::audit::{self, Record};
 use crate::auth::{Attempt, Principal, Session};
 use crate::broker::message::FetchedBatches;

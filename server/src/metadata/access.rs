@@ -97,15 +97,6 @@ impl Stored for Actions {
     }
 }
 
-impl Stored for TopicPattern {
-    fn put(&self, out: &mut Vec<u8>) {
-        self.as_str().to_owned().put(out);
-    }
-    fn get(input: &mut Input<'_>) -> Result<Self, CodecError> {
-        Self::parse(&String::get(input)?).map_err(|_| CodecError::NoPattern)
-    }
-}
-
 stored_struct! {
     /// Actions on the topics that a pattern matches.
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

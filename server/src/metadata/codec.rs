@@ -18,9 +18,6 @@ pub enum CodecError {
     /// A byte that stands for nothing.
     #[error("{0} is no value of {1}")]
     UnknownValue(u8, &'static str),
-    /// Text that is no pattern of topics.
-    #[error("a text is no pattern of topics")]
-    NoPattern,
     /// An event this version does not know.
     #[error("event kind {kind} version {version} is unknown: it was written by a newer version")]
     UnknownEvent {
