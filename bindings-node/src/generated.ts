@@ -45,6 +45,7 @@ export type TopicCompression = "producer" | "none" | "lz4" | "zstd";
 export type Position =
   | "earliest"
   | "latest"
+  | "stored"
   | { offset: bigint | number }
   | { last: bigint | number }
   | { timestampUs: bigint }
@@ -1137,7 +1138,7 @@ export function errorOf(failure: NativeFailure): LevadaError {
 /** How a control call is made: by its name in the core. */
 type Call = (operation: string, args: Record<string, unknown>, options: CallOptions) => Promise<unknown>;
 
-/** Streams, topics, users and tokens. What may be left out of a call is one object; how to give it up comes last. */
+/** Streams, topics, users, tokens and consumer groups. What may be left out of a call is one object; how to give it up comes last. */
 export class Admin {
   readonly #call: Call;
 
