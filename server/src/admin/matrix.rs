@@ -158,7 +158,15 @@ fn about(mut request: Request, stream: &str, topic: &str, topic_id: u32, user: &
         Request::ResolvePosition(request) => request.topic_id = topic_id,
         Request::Commit(request) => {
             let (partition, generation, offset, epoch) = (0, 0, 0, 0);
-            let offset = CommitOffset { topic_id, partition, generation, offset, epoch, rewind: false, release: false };
+            let offset = CommitOffset {
+                topic_id,
+                partition,
+                generation,
+                offset,
+                epoch: Some(epoch),
+                rewind: false,
+                release: false,
+            };
             request.offsets = vec![offset];
         }
         _ => {}
