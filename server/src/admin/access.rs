@@ -191,7 +191,8 @@ fn denied(snapshot: &Snapshot, access: &Access, action: &'static str, need: Need
     }
 }
 
-fn missing(access: &Access, action: &'static str, actions: Actions, resource: &str) -> Failure {
+/// The refusal of somebody who lacks `actions` on a resource, with the command that would grant them.
+pub(crate) fn missing(access: &Access, action: &'static str, actions: Actions, resource: &str) -> Failure {
     let user = access.user();
     let message = if access.is_scoped() {
         format!("user {user} may not {action} on {resource} with this token: {actions} is not granted to both")

@@ -22,6 +22,7 @@ mod tokens;
 mod topics;
 mod users;
 
+pub(crate) use access::missing;
 pub use access::{authorize, subscription_actions};
 pub(crate) use convert::role_info;
 pub use handle::{AdminHandle, AdminMessage, AdminReply};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_protocol::messages::{
-    Committed, GroupDeleted, GroupLeft, Groups, OffsetsReset, PositionKind, Request, ResetOffsets,
+    Committed, GroupDeleted, GroupLeft, OffsetsReset, PositionKind, Request, ResetOffsets,
 };
 use levada_protocol::{ErrorCode, limits, names};
 use levada_storage::{PartitionIdentity, Storage};
@@ -19,8 +19,8 @@ use super::handle::{GroupsMessage, PositionQuery, Speaker};
 use super::machine::{Joining, Machine, Now, Outcome, Push};
 use super::record::{encode_record, encode_snapshot};
 use super::state::GroupState;
-use super::{describe, reset};
-use crate::admin::AdminReply;
+use super::{access, describe, reset};
+use crate::admin::{Access, AdminReply};
 use crate::auth::Principal;
 use crate::broker::{ConnectionId, ShardHandle, ToConnection};
 use crate::env::{Clock, Random};
@@ -226,8 +226,13 @@ impl GroupsOwner {
     /// The table of requests. What fails here has changed nothing and is answered at once; what is written down or read is
     /// answered by the log of its group.
     fn on_request(&mut self, speaker: Speaker, principal: &Principal, correlation: u32, request: Request) {
+        let allowed = Access::of(&self.installed.borrow(), principal);
+        let group = group_of(&request).and_then(|name| self.groups.get(name));
+        if let Err(failure) = access::check(&allowed, &self.catalog, group, &request) {
+            return speaker.send(answer(correlation, Err(failure)));
+        }
         let outcome = match request {
-            Request::ListGroups(_) => return self.list(speaker, correlation),
+            Request::ListGroups(_) => return self.list(&allowed, speaker, correlation),
             Request::ResetOffsets(request) => self.start_reset(&speaker, correlation, request),
             Request::DescribeGroup(request) => self.start_describe(&speaker, correlation, &request.group),
             Request::ReadOffsets(request) => self.read_offsets(&request.group, &request.topics).map(|reply| {
@@ -367,8 +372,8 @@ impl GroupsOwner {
         }
     }
 
-    fn list(&self, speaker: Speaker, correlation: u32) {
-        let reply = Groups { groups: self.groups.values().map(describe::info).collect() };
+    fn list(&self, allowed: &Access, speaker: Speaker, correlation: u32) {
+        let reply = access::visible(allowed, &self.catalog, self.groups.values());
         let durable: Vec<_> = self.coordinators.iter().map(Coordinator::durable).collect();
         tokio::task::spawn_local(async move {
             for durable in durable {
@@ -477,5 +482,16 @@ fn refuse(message: GroupsMessage) {
             speaker.send(ToConnection::GroupPosition(correlation, Err(failure)));
         }
         GroupsMessage::Gone(_) => {}
+    }
+}
+
+/// The group that a request is about.
+fn group_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::ReadOffsets(request) => Some(&request.group),
+        Request::ResetOffsets(request) => Some(&request.group),
+        Request::DescribeGroup(request) => Some(&request.group),
+        Request::DeleteGroup(request) => Some(&request.group),
+        _ => None,
     }
 }
