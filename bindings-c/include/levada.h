@@ -1444,7 +1444,7 @@ int32_t levada_group_reset_offsets(const struct levada_client_t *client,
                                    struct levada_error_t **err);
 
 /*
- Creates a user with `grant_count` grants such as `shop/*:read,write`; a member without any may do nothing: a record
+ Creates a user with `grant_count` grants such as `shop/orders:read,write`; a member without any may do nothing: a record
  UserInfo.
  */
 int32_t levada_user_create(const struct levada_client_t *client,
@@ -1521,7 +1521,7 @@ int32_t levada_token_list(const struct levada_client_t *client,
                           struct levada_error_t **err);
 
 /*
- Replaces what a member may do: `role_count` named roles, and `grant_count` grants such as `shop/*:read,write`.
+ Replaces what a member may do: `role_count` named roles, and `grant_count` grants such as `shop/orders:read,write`.
  */
 int32_t levada_access_set(const struct levada_client_t *client,
                           const char *user,

@@ -251,7 +251,7 @@ pub unsafe extern "C" fn levada_group_reset_offsets(
     })
 }
 
-/// Creates a user with `grant_count` grants such as `shop/*:read,write`; a member without any may do nothing: a record
+/// Creates a user with `grant_count` grants such as `shop/orders:read,write`; a member without any may do nothing: a record
 /// UserInfo.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_user_create(
@@ -370,7 +370,7 @@ pub unsafe extern "C" fn levada_token_list(
     admin(client, "list_tokens", value, err, || Ok(vec![("user".into(), given_optional(user, "user")?)]))
 }
 
-/// Replaces what a member may do: `role_count` named roles, and `grant_count` grants such as `shop/*:read,write`.
+/// Replaces what a member may do: `role_count` named roles, and `grant_count` grants such as `shop/orders:read,write`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_access_set(
     client: *const Client,

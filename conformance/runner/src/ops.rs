@@ -106,13 +106,14 @@ const WIDE: &[&str] = &[
     "max_buffered_bytes",
     "prefetch_bytes",
     "commit_messages",
-    "offset",
     "retention_bytes",
     "segment_bytes",
     "timestamp_us",
     "expires_at_us",
     "max_messages",
     "max_bytes",
+    "bytes_in",
+    "bytes_out",
 ];
 
 /// Whether the argument or option of that name travels as decimal text.

@@ -1933,7 +1933,9 @@ public class Admin internal constructor(private val caller: Caller) {
     public fun resolvePositionAsync(partition: String, position: Position): CompletableFuture<PositionResolved> =
         future { resolvePosition(partition, position) }
 
-    /** Creates a user, with grants such as `shop/*:read,write` to start with; a member without any may do nothing. */
+    /**
+     * Creates a user, with grants such as `shop/&#42;:read,write` to start with; a member without any may do nothing.
+     */
     public suspend fun createUser(
         user: String,
         password: String,
@@ -2116,7 +2118,7 @@ public class Admin internal constructor(private val caller: Caller) {
     public fun listTokensAsync(user: String? = null): CompletableFuture<List<TokenInfo>> =
         future { listTokens(user) }
 
-    /** Replaces what a member may do: its named roles, and grants such as `shop/*:read,write`. */
+    /** Replaces what a member may do: its named roles, and grants such as `shop/&#42;:read,write`. */
     public suspend fun setAccess(
         user: String,
         roles: List<String> = emptyList(),
