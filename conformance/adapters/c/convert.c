@@ -47,12 +47,6 @@ static int32_t set_object(levada_options_t *options, const char *name, const jso
   return code;
 }
 
-static bool has_texts(const json_t *json) {
-  for (size_t i = 0; i < json->count; i++)
-    if (json->items[i].kind != JSON_TEXT) return false;
-  return json->count > 0;
-}
-
 const char **texts_of(const json_t *json) {
   const char **texts = calloc((json == NULL ? 0 : json->count) + 1, sizeof *texts);
   if (texts == NULL) abort();

@@ -15,6 +15,7 @@ import dev.levada.PartitionOffset
 import dev.levada.Position
 import dev.levada.Producer
 import dev.levada.ProducerOptions
+import dev.levada.Quota
 import dev.levada.Role
 import dev.levada.TopicChanges
 import dev.levada.TopicOptions
