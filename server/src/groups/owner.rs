@@ -141,14 +141,14 @@ impl GroupsOwner {
                 Ok(()) = self.installed.changed() => self.follow(),
                 Some(inner) = self.inner.recv() => self.on_inner(inner),
                 () = tokio::time::sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => self.tick(),
-                () = tokio::time::sleep(RETRY_PERIOD), if has_backlog => {
-                    self.coordinators.iter_mut().for_each(Coordinator::retry);
-                }
+                () = tokio::time::sleep(RETRY_PERIOD), if has_backlog => {}
                 message = inbox.recv() => match message {
                     Some(message) => self.on_message(message),
                     None => break,
                 },
             }
+            // In every turn: a timer that each message starts anew might never end.
+            self.coordinators.iter_mut().for_each(Coordinator::retry);
             self.take_snapshots().await;
         }
         inbox.close();
