@@ -2044,7 +2044,8 @@ int32_t levada_consumer_assignments(const struct levada_consumer_t *consumer,
 
 /*
  Waits, by default for ever, for the next change of what it reads, beginning with what it was assigned first: a record
- AssignmentChange, or a value of none when the time has passed. Given up, it loses nothing.
+ AssignmentChange, or a value of none when the time has passed. Given up in the moment of a change, it may lose that one:
+ levada_consumer_assignments tells what is held.
  */
 int32_t levada_consumer_next_change(const struct levada_consumer_t *consumer,
                                     int64_t timeout_ms,
