@@ -9,8 +9,12 @@ use crate::live::{Scratch, Server};
 use crate::tree;
 
 /// Pages, and the example that each runs in the end; a page of commands alone runs none.
-const PAGES: [(&str, &str); 3] =
-    [("README.md", "hello"), ("docs/quick-start.md", "flights flights.csv"), ("docs/permissions.md", "")];
+const PAGES: [(&str, &str); 4] = [
+    ("README.md", "hello"),
+    ("docs/quick-start.md", "flights flights.csv"),
+    ("docs/groups.md", ""),
+    ("docs/permissions.md", ""),
+];
 /// Names the whole `flights.csv`; without it the committed sample is used.
 const FLIGHTS_VARIABLE: &str = "LEVADA_FLIGHTS_CSV";
 const SAMPLE: &str = "docs/data/flights-sample.csv";

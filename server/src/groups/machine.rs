@@ -460,7 +460,9 @@ impl Machine {
         match self.state.members.len() {
             0 => Ok(()),
             count => {
-                let message = format!("group {} has {count} members; they must leave first", self.name);
+                let (name, s) = (&self.name, if count == 1 { "" } else { "s" });
+                let first = format!("`levada group describe {name}` shows who must leave first");
+                let message = format!("group {name} has {count} member{s}: {first}");
                 Err(Failure::because(ErrorCode::GroupNotEmpty, message).with("member_count", count))
             }
         }
