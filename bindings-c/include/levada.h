@@ -95,6 +95,8 @@
 #define LEVADA_E_GROUP_NOT_FOUND 307
 /* The group has stored no offset for this partition. */
 #define LEVADA_E_NO_STORED_OFFSET 308
+/* No such named role. */
+#define LEVADA_E_ROLE_NOT_FOUND 309
 /* It exists already. */
 #define LEVADA_E_ALREADY_EXISTS 400
 /* The request contradicts the present state. */
@@ -123,6 +125,8 @@
 #define LEVADA_E_DISK_FULL 504
 /* The group has as many members as it may. */
 #define LEVADA_E_TOO_MANY_MEMBERS 505
+/* The user's quota is used up; try again after the time given. */
+#define LEVADA_E_THROTTLED 506
 /* The server could not finish in time. */
 #define LEVADA_E_REQUEST_TIMEOUT 600
 /* The server is shutting down. */
@@ -299,6 +303,17 @@
 /* Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB; more
    than 0. */
 #define LEVADA_OPTION_MAX_BUFFERED_BYTES "max_buffered_bytes"
+
+/* Names of options. Quota: What a user may take of the server, all its connections together; what is absent is
+   unlimited. */
+/* Bytes a second it may send. 1 to 1125899906842624. */
+#define LEVADA_OPTION_BYTES_IN "bytes_in"
+/* Bytes a second it is sent. 1 to 1125899906842624. */
+#define LEVADA_OPTION_BYTES_OUT "bytes_out"
+/* Requests a second. 1 to 1000000000. */
+#define LEVADA_OPTION_REQUESTS "requests"
+/* Connections at a time. 1 to 1000000000. */
+#define LEVADA_OPTION_CONNECTIONS "connections"
 
 /* Names of options. TopicChanges: What changes about a topic; what is absent stays. */
 /* May only grow; the order of a key's messages breaks across the change. 1 to 4096. */
@@ -1465,12 +1480,15 @@ int32_t levada_group_reset_offsets(const struct levada_client_t *client,
                                    struct levada_error_t **err);
 
 /*
- Creates a user: a record UserInfo.
+ Creates a user with `grant_count` grants such as `shop/orders:read,write`; a member without any may do nothing: a record
+ UserInfo.
  */
 int32_t levada_user_create(const struct levada_client_t *client,
                            const char *user,
                            const char *password,
                            const char *role,
+                           const char *const *grants,
+                           size_t grant_count,
                            struct levada_value_t **value,
                            struct levada_error_t **err);
 
@@ -1509,12 +1527,15 @@ int32_t levada_user_describe(const struct levada_client_t *client,
 
 /*
  Creates a personal access token, for the caller unless a user is named (NULL: the caller), until `expires_at_us` in
- microseconds since the Unix epoch (0: for ever): a record NewToken, whose secret is shown this once.
+ microseconds since the Unix epoch (0: for ever): a record NewToken, whose secret is shown this once. `scope` is a list of
+ `scope_count` grants that say what it may do at most (NULL: all that its user may).
  */
 int32_t levada_token_create(const struct levada_client_t *client,
                             const char *name,
                             const char *user,
                             int64_t expires_at_us,
+                            const char *const *scope,
+                            size_t scope_count,
                             struct levada_value_t **value,
                             struct levada_error_t **err);
 
@@ -1534,6 +1555,68 @@ int32_t levada_token_list(const struct levada_client_t *client,
                           const char *user,
                           struct levada_value_t **value,
                           struct levada_error_t **err);
+
+/*
+ Replaces what a member may do: `role_count` named roles, and `grant_count` grants such as `shop/orders:read,write`.
+ */
+int32_t levada_access_set(const struct levada_client_t *client,
+                          const char *user,
+                          const char *const *roles,
+                          size_t role_count,
+                          const char *const *grants,
+                          size_t grant_count,
+                          struct levada_value_t **value,
+                          struct levada_error_t **err);
+
+/*
+ What the caller (NULL), or a user, may do: a record AccessDescription.
+ */
+int32_t levada_access_describe(const struct levada_client_t *client,
+                               const char *user,
+                               struct levada_value_t **value,
+                               struct levada_error_t **err);
+
+/*
+ Creates a named role, or replaces what it allows, for all who have it.
+ */
+int32_t levada_role_set(const struct levada_client_t *client,
+                        const char *role,
+                        const char *const *grants,
+                        size_t grant_count,
+                        struct levada_value_t **value,
+                        struct levada_error_t **err);
+
+/*
+ Deletes a named role and takes it from all who have it.
+ */
+int32_t levada_role_delete(const struct levada_client_t *client,
+                           const char *role,
+                           struct levada_value_t **value,
+                           struct levada_error_t **err);
+
+/*
+ All named roles, by name: a list of RoleDescription.
+ */
+int32_t levada_role_list(const struct levada_client_t *client,
+                         struct levada_value_t **value,
+                         struct levada_error_t **err);
+
+/*
+ Replaces what a user may take of the server, with the options of Quota (NULL: no limits).
+ */
+int32_t levada_quota_set(const struct levada_client_t *client,
+                         const char *user,
+                         const struct levada_options_t *quota,
+                         struct levada_value_t **value,
+                         struct levada_error_t **err);
+
+/*
+ What the caller (NULL), or a user, may take of the server: a record QuotaDescription.
+ */
+int32_t levada_quota_describe(const struct levada_client_t *client,
+                              const char *user,
+                              struct levada_value_t **value,
+                              struct levada_error_t **err);
 
 /*
  How the server is: a record ServerStatus.
@@ -1997,7 +2080,8 @@ int32_t levada_consumer_assignments(const struct levada_consumer_t *consumer,
 
 /*
  Waits, by default for ever, for the next change of what it reads, beginning with what it was assigned first: a record
- AssignmentChange, or a value of none when the time has passed. Given up, it loses nothing.
+ AssignmentChange, or a value of none when the time has passed. Given up in the moment of a change, it may lose that one:
+ levada_consumer_assignments tells what is held.
  */
 int32_t levada_consumer_next_change(const struct levada_consumer_t *consumer,
                                     int64_t timeout_ms,

@@ -997,9 +997,11 @@ class Client {
                                         dry_run, out, err);
     });
   }
-  Value create_user(const std::string &user, const std::string &password, const std::string &role) const {
+  Value create_user(const std::string &user, const std::string &password, const std::string &role,
+                    const std::vector<std::string> &grants = {}) const {
+    const auto given = detail::pointers(grants);
     return value([&](auto out, auto err) {
-      return levada_user_create(client_.get(), user.c_str(), password.c_str(), role.c_str(), out, err);
+      return levada_user_create(client_.get(), user.c_str(), password.c_str(), role.c_str(), given.data(), given.size(), out, err);
     });
   }
   Value alter_user(const std::string &user, const std::optional<std::string> &password,
@@ -1018,9 +1020,16 @@ class Client {
     return value([&](auto out, auto err) { return levada_user_describe(client_.get(), user.c_str(), out, err); });
   }
   Value create_token(const std::string &name, const std::optional<std::string> &user = std::nullopt,
-                     std::optional<std::chrono::microseconds> expires_at = std::nullopt) const {
+                     std::optional<std::chrono::microseconds> expires_at = std::nullopt,
+                     const std::optional<std::vector<std::string>> &scope = std::nullopt) const {
+    // An empty scope is one all the same; NULL is none.
+    static const char *const nothing[] = {nullptr};
+    const std::vector<std::string> texts = scope.value_or(std::vector<std::string>());
+    const auto given = detail::pointers(texts);
+    const char *const *bounds = given.empty() ? nothing : given.data();
     return value([&](auto out, auto err) {
-      return levada_token_create(client_.get(), name.c_str(), text(user), expires_at ? expires_at->count() : 0, out, err);
+      return levada_token_create(client_.get(), name.c_str(), text(user), expires_at ? expires_at->count() : 0,
+                                 scope ? bounds : nullptr, given.size(), out, err);
     });
   }
   void delete_token(const std::string &name, const std::optional<std::string> &user = std::nullopt) const {
@@ -1028,6 +1037,35 @@ class Client {
   }
   Value list_tokens(const std::optional<std::string> &user = std::nullopt) const {
     return value([&](auto out, auto err) { return levada_token_list(client_.get(), text(user), out, err); });
+  }
+  void set_access(const std::string &user, const std::vector<std::string> &roles,
+                  const std::vector<std::string> &grants) const {
+    const auto given_roles = detail::pointers(roles), given = detail::pointers(grants);
+    value([&](auto out, auto err) {
+      return levada_access_set(client_.get(), user.c_str(), given_roles.data(), given_roles.size(), given.data(), given.size(),
+                               out, err);
+    });
+  }
+  Value describe_access(const std::optional<std::string> &user = std::nullopt) const {
+    return value([&](auto out, auto err) { return levada_access_describe(client_.get(), text(user), out, err); });
+  }
+  void set_role(const std::string &role, const std::vector<std::string> &grants) const {
+    const auto given = detail::pointers(grants);
+    value([&](auto out, auto err) {
+      return levada_role_set(client_.get(), role.c_str(), given.data(), given.size(), out, err);
+    });
+  }
+  void delete_role(const std::string &role) const {
+    value([&](auto out, auto err) { return levada_role_delete(client_.get(), role.c_str(), out, err); });
+  }
+  Value list_roles() const {
+    return value([&](auto out, auto err) { return levada_role_list(client_.get(), out, err); });
+  }
+  void set_quota(const std::string &user, const Options &quota) const {
+    value([&](auto out, auto err) { return levada_quota_set(client_.get(), user.c_str(), quota.get(), out, err); });
+  }
+  Value describe_quota(const std::optional<std::string> &user = std::nullopt) const {
+    return value([&](auto out, auto err) { return levada_quota_describe(client_.get(), text(user), out, err); });
   }
   Value status() const {
     return value([&](auto out, auto err) { return levada_status(client_.get(), out, err); });

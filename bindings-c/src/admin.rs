@@ -296,13 +296,16 @@ pub unsafe extern "C" fn levada_group_reset_offsets(
     })
 }
 
-/// Creates a user: a record UserInfo.
+/// Creates a user with `grant_count` grants such as `shop/orders:read,write`; a member without any may do nothing: a record
+/// UserInfo.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_user_create(
     client: *const Client,
     user: *const c_char,
     password: *const c_char,
     role: *const c_char,
+    grants: *const *const c_char,
+    grant_count: usize,
     value: *mut *mut Value,
     err: *mut *mut Error,
 ) -> i32 {
@@ -311,6 +314,7 @@ pub unsafe extern "C" fn levada_user_create(
             ("user".into(), given(user, "user")?),
             ("password".into(), given(password, "password")?),
             ("role".into(), given(role, "role")?),
+            ("grants".into(), given_list(grants, grant_count, "grants")?),
         ])
     })
 }
@@ -363,13 +367,16 @@ pub unsafe extern "C" fn levada_user_describe(
 }
 
 /// Creates a personal access token, for the caller unless a user is named (NULL: the caller), until `expires_at_us` in
-/// microseconds since the Unix epoch (0: for ever): a record NewToken, whose secret is shown this once.
+/// microseconds since the Unix epoch (0: for ever): a record NewToken, whose secret is shown this once. `scope` is a list of
+/// `scope_count` grants that say what it may do at most (NULL: all that its user may).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_token_create(
     client: *const Client,
     name: *const c_char,
     user: *const c_char,
     expires_at_us: i64,
+    scope: *const *const c_char,
+    scope_count: usize,
     value: *mut *mut Value,
     err: *mut *mut Error,
 ) -> i32 {
@@ -378,6 +385,7 @@ pub unsafe extern "C" fn levada_token_create(
             ("name".into(), given(name, "name")?),
             ("user".into(), given_optional(user, "user")?),
             ("expires_at_us".into(), if expires_at_us == 0 { CoreValue::Null } else { CoreValue::I64(expires_at_us) }),
+            ("scope".into(), if scope.is_null() { CoreValue::Null } else { given_list(scope, scope_count, "scope")? }),
         ])
     })
 }
@@ -405,6 +413,95 @@ pub unsafe extern "C" fn levada_token_list(
     err: *mut *mut Error,
 ) -> i32 {
     admin(client, "list_tokens", value, err, || Ok(vec![("user".into(), given_optional(user, "user")?)]))
+}
+
+/// Replaces what a member may do: `role_count` named roles, and `grant_count` grants such as `shop/orders:read,write`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_access_set(
+    client: *const Client,
+    user: *const c_char,
+    roles: *const *const c_char,
+    role_count: usize,
+    grants: *const *const c_char,
+    grant_count: usize,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "set_access", value, err, || {
+        Ok(vec![
+            ("user".into(), given(user, "user")?),
+            ("roles".into(), given_list(roles, role_count, "roles")?),
+            ("grants".into(), given_list(grants, grant_count, "grants")?),
+        ])
+    })
+}
+
+/// What the caller (NULL), or a user, may do: a record AccessDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_access_describe(
+    client: *const Client,
+    user: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "describe_access", value, err, || Ok(vec![("user".into(), given_optional(user, "user")?)]))
+}
+
+/// Creates a named role, or replaces what it allows, for all who have it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_role_set(
+    client: *const Client,
+    role: *const c_char,
+    grants: *const *const c_char,
+    grant_count: usize,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "set_role", value, err, || {
+        Ok(vec![("role".into(), given(role, "role")?), ("grants".into(), given_list(grants, grant_count, "grants")?)])
+    })
+}
+
+/// Deletes a named role and takes it from all who have it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_role_delete(
+    client: *const Client,
+    role: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "delete_role", value, err, || Ok(vec![("role".into(), given(role, "role")?)]))
+}
+
+/// All named roles, by name: a list of RoleDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_role_list(client: *const Client, value: *mut *mut Value, err: *mut *mut Error) -> i32 {
+    admin(client, "list_roles", value, err, || Ok(Named::new()))
+}
+
+/// Replaces what a user may take of the server, with the options of Quota (NULL: no limits).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_quota_set(
+    client: *const Client,
+    user: *const c_char,
+    quota: *const Options,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "set_quota", value, err, || {
+        Ok(vec![("user".into(), given(user, "user")?), ("quota".into(), CoreValue::Record(named(quota)?))])
+    })
+}
+
+/// What the caller (NULL), or a user, may take of the server: a record QuotaDescription.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_quota_describe(
+    client: *const Client,
+    user: *const c_char,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "describe_quota", value, err, || Ok(vec![("user".into(), given_optional(user, "user")?)]))
 }
 
 /// How the server is: a record ServerStatus.

@@ -195,7 +195,8 @@ pub unsafe extern "C" fn levada_consumer_assignments(
 }
 
 /// Waits, by default for ever, for the next change of what it reads, beginning with what it was assigned first: a record
-/// AssignmentChange, or a value of none when the time has passed. Given up, it loses nothing.
+/// AssignmentChange, or a value of none when the time has passed. Given up in the moment of a change, it may lose that one:
+/// levada_consumer_assignments tells what is held.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_next_change(
     consumer: *const Consumer,

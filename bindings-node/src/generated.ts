@@ -29,10 +29,7 @@ export type OnTruncated = "stop" | "rewind";
 /** Whether a partition takes appends. */
 export type PartitionState = "writable" | "read_only" | "unavailable";
 
-/**
- * What a user may do: `admin` everything; `member` everything but managing streams, topics, users and other users'
- * tokens.
- */
+/** What a user may do: `admin` everything; `member` what its grants and named roles allow, and nothing else. */
 export type Role = "admin" | "member";
 
 /**
@@ -48,6 +45,7 @@ export type TopicCompression = "producer" | "none" | "lz4" | "zstd";
 export type Position =
   | "earliest"
   | "latest"
+  | "stored"
   | { offset: bigint | number }
   | { last: bigint | number }
   | { timestampUs: bigint }
@@ -212,6 +210,18 @@ export interface ProducerOptions {
   maxBufferedBytes?: number | bigint | undefined;
 }
 
+/** What a user may take of the server, all its connections together; what is absent is unlimited. */
+export interface Quota {
+  /** Bytes a second it may send. 1 to 1125899906842624. */
+  bytesIn?: number | bigint | null | undefined;
+  /** Bytes a second it is sent. 1 to 1125899906842624. */
+  bytesOut?: number | bigint | null | undefined;
+  /** Requests a second. 1 to 1000000000. */
+  requests?: number | null | undefined;
+  /** Connections at a time. 1 to 1000000000. */
+  connections?: number | null | undefined;
+}
+
 /** What changes about a topic; what is absent stays. */
 export interface TopicChanges {
   /** May only grow; the order of a key's messages breaks across the change. 1 to 4096. */
@@ -246,6 +256,35 @@ export interface TopicOptions {
 
 /** A record as the native module gives it: names of the core, every integer a bigint. */
 type NativeRecord = Record<string, unknown>;
+
+/**
+ * What a user may do. Grants are written `stream/topic:action,…`, with `*` for any run of characters but `/` and the
+ * actions read, write, admin and group.
+ */
+export interface AccessDescription {
+  /** Name of the user. */
+  readonly user: string;
+  /** `admin` may do everything, `member` what is granted. */
+  readonly role: Role;
+  /** Its named roles, by name. */
+  readonly roles: string[];
+  /** Its own grants, by pattern. */
+  readonly grants: string[];
+  /** All it may do, by pattern. */
+  readonly effective: string[];
+}
+
+/** @internal */
+export function accessDescriptionOf(native: unknown): AccessDescription {
+  const record = native as NativeRecord;
+  return {
+    user: record.user as string,
+    role: record.role as Role,
+    roles: record.roles as string[],
+    grants: record.grants as string[],
+    effective: record.effective as string[],
+  };
+}
 
 /** What changed about the partitions that a group's member reads. */
 export interface AssignmentChange {
@@ -520,6 +559,32 @@ export function positionResolvedOf(native: unknown): PositionResolved {
   };
 }
 
+/** What a user may take of the server, all its connections together; absent is unlimited. */
+export interface QuotaDescription {
+  /** Name of the user. */
+  readonly user: string;
+  /** Bytes a second it may send. */
+  readonly bytesIn: bigint | null;
+  /** Bytes a second it is sent. */
+  readonly bytesOut: bigint | null;
+  /** Requests a second. */
+  readonly requests: number | null;
+  /** Connections at a time. */
+  readonly connections: number | null;
+}
+
+/** @internal */
+export function quotaDescriptionOf(native: unknown): QuotaDescription {
+  const record = native as NativeRecord;
+  return {
+    user: record.user as string,
+    bytesIn: record.bytes_in as bigint | null,
+    bytesOut: record.bytes_out as bigint | null,
+    requests: record.requests as number | null,
+    connections: record.connections as number | null,
+  };
+}
+
 /** A partition that refuses appends. */
 export interface ReadOnlyPartition {
   /** Name of its stream. */
@@ -557,6 +622,26 @@ export interface Receipt {
   readonly duplicate: boolean;
   /** The server encoded the batch anew, as the topic asks. */
   readonly serverEncoded: boolean;
+}
+
+/** A named role: grants that users can be given together. */
+export interface RoleDescription {
+  /** Its name. */
+  readonly role: string;
+  /** What it allows, by pattern. */
+  readonly grants: string[];
+  /** Users that have it. */
+  readonly userCount: number;
+}
+
+/** @internal */
+export function roleDescriptionOf(native: unknown): RoleDescription {
+  const record = native as NativeRecord;
+  return {
+    role: record.role as string,
+    grants: record.grants as string[],
+    userCount: Number(record.user_count),
+  };
 }
 
 /** SequencesRead. */
@@ -922,6 +1007,7 @@ export type ErrorCode =
   | "LEVADA_OFFSET_OUT_OF_RANGE"
   | "LEVADA_GROUP_NOT_FOUND"
   | "LEVADA_NO_STORED_OFFSET"
+  | "LEVADA_ROLE_NOT_FOUND"
   | "LEVADA_ALREADY_EXISTS"
   | "LEVADA_CONFLICT"
   | "LEVADA_SEQUENCE_GAP"
@@ -936,6 +1022,7 @@ export type ErrorCode =
   | "LEVADA_TOO_MANY_CONNECTIONS"
   | "LEVADA_DISK_FULL"
   | "LEVADA_TOO_MANY_MEMBERS"
+  | "LEVADA_THROTTLED"
   | "LEVADA_REQUEST_TIMEOUT"
   | "LEVADA_SHUTTING_DOWN"
   | "LEVADA_PARTITION_READ_ONLY"
@@ -1099,7 +1186,7 @@ export function errorOf(failure: NativeFailure): LevadaError {
 /** How a control call is made: by its name in the core. */
 type Call = (operation: string, args: Record<string, unknown>, options: CallOptions) => Promise<unknown>;
 
-/** Streams, topics, users and tokens. What may be left out of a call is one object; how to give it up comes last. */
+/** Streams, topics, users, tokens and consumer groups. What may be left out of a call is one object; how to give it up comes last. */
 export class Admin {
   readonly #call: Call;
 
@@ -1193,9 +1280,15 @@ export class Admin {
     return positionResolvedOf(await this.#call("resolve_position", { partition, position }, callOptions));
   }
 
-  /** Creates a user. */
-  async createUser(user: string, password: string, role: Role, callOptions: CallOptions = {}): Promise<UserInfo> {
-    return userInfoOf(await this.#call("create_user", { user, password, role }, callOptions));
+  /** Creates a user, with grants such as `shop/*:read,write` to start with; a member without any may do nothing. */
+  async createUser(
+    user: string,
+    password: string,
+    role: Role,
+    options: { grants?: readonly string[] | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<UserInfo> {
+    return userInfoOf(await this.#call("create_user", { user, password, role, ...options }, callOptions));
   }
 
   /** Changes a user's password or role; sessions that a new password replaces end right after. */
@@ -1222,10 +1315,13 @@ export class Admin {
     return userDescriptionOf(await this.#call("describe_user", { user }, callOptions));
   }
 
-  /** Creates a personal access token, for the caller unless a user is named. */
+  /**
+   * Creates a personal access token, for the caller unless a user is named; `scope` is a list of grants that say what
+   * it may do at most, absent: all that its user may.
+   */
   async createToken(
     name: string,
-    options: { user?: string | undefined; expiresAtUs?: bigint | undefined } = {},
+    options: { user?: string | undefined; expiresAtUs?: bigint | undefined; scope?: readonly string[] | undefined } = {},
     callOptions: CallOptions = {},
   ): Promise<NewToken> {
     return newTokenOf(await this.#call("create_token", { name, ...options }, callOptions));
@@ -1243,6 +1339,51 @@ export class Admin {
   /** Tokens of the caller, or of a user. */
   async listTokens(options: { user?: string | undefined } = {}, callOptions: CallOptions = {}): Promise<TokenInfo[]> {
     return ((await this.#call("list_tokens", { ...options }, callOptions)) as unknown[]).map(tokenInfoOf);
+  }
+
+  /** Replaces what a member may do: its named roles, and grants such as `shop/*:read,write`. */
+  async setAccess(
+    user: string,
+    options: { roles?: readonly string[] | undefined; grants?: readonly string[] | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<void> {
+    await this.#call("set_access", { user, ...options }, callOptions);
+  }
+
+  /** What the caller, or a user, may do. */
+  async describeAccess(
+    options: { user?: string | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<AccessDescription> {
+    return accessDescriptionOf(await this.#call("describe_access", { ...options }, callOptions));
+  }
+
+  /** Creates a named role, or replaces what it allows, for all who have it. */
+  async setRole(role: string, grants: readonly string[], callOptions: CallOptions = {}): Promise<void> {
+    await this.#call("set_role", { role, grants }, callOptions);
+  }
+
+  /** Deletes a named role and takes it from all who have it. */
+  async deleteRole(role: string, callOptions: CallOptions = {}): Promise<void> {
+    await this.#call("delete_role", { role }, callOptions);
+  }
+
+  /** All named roles, by name. */
+  async listRoles(callOptions: CallOptions = {}): Promise<RoleDescription[]> {
+    return ((await this.#call("list_roles", {}, callOptions)) as unknown[]).map(roleDescriptionOf);
+  }
+
+  /** Replaces what a user may take of the server. */
+  async setQuota(user: string, quota: Quota = {}, callOptions: CallOptions = {}): Promise<void> {
+    await this.#call("set_quota", { user, quota }, callOptions);
+  }
+
+  /** What the caller, or a user, may take of the server. */
+  async describeQuota(
+    options: { user?: string | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<QuotaDescription> {
+    return quotaDescriptionOf(await this.#call("describe_quota", { ...options }, callOptions));
   }
 
   /** How the server is. */

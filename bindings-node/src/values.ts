@@ -44,6 +44,7 @@ function option(name: string, value: unknown): unknown {
       );
     case "options":
     case "changes":
+    case "quota":
       return options(value as object);
     default:
       return value;

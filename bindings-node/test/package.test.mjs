@@ -108,6 +108,7 @@ const typed = `
     await member.commitOffsets(done);
     const stored: bigint | null = await member.committed("npm/ts", 0);
     void stored;
+    await client.consumer("npm/ts", { group: "group", from: "stored" });
   }
   void share;
   // @ts-expect-error an option that there is not

@@ -108,7 +108,9 @@ fn hint(code: ErrorCode, error: &levada::Error) -> Option<String> {
         ErrorCode::AuthFailed | ErrorCode::TokenExpired => {
             "Check --token-file, LEVADA_TOKEN_FILE or the context in use (`levada context list`)"
         }
-        ErrorCode::PermissionDenied => "Ask an admin, or log in as another user",
+        ErrorCode::PermissionDenied => {
+            "Ask an admin, or log in as another user; `levada access show` tells what you may do"
+        }
         ErrorCode::TlsRequired => "Use levada+tls://HOST:PORT",
         ErrorCode::StreamNotFound => "`levada stream list` shows what there is",
         ErrorCode::TopicNotFound => {

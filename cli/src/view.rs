@@ -2,8 +2,8 @@
 
 use crate::units::rfc3339;
 use levada::{
-    GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo, ServerStatus, StoredOffset, StreamInfo,
-    TokenInfo, TopicInfo, UserInfo,
+    AccessDescription, GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo, QuotaDescription,
+    RoleDescription, ServerStatus, StoredOffset, StreamInfo, TokenInfo, TopicInfo, UserInfo,
 };
 use serde::Serialize;
 
@@ -137,6 +137,53 @@ pub(crate) struct TokenView {
     pub(crate) expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct AccessView {
+    pub(crate) user: String,
+    pub(crate) role: &'static str,
+    pub(crate) roles: Vec<String>,
+    pub(crate) grants: Vec<String>,
+    pub(crate) effective: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct RoleView {
+    pub(crate) role: String,
+    pub(crate) grants: Vec<String>,
+    pub(crate) user_count: u32,
+}
+
+/// Null is unlimited.
+#[derive(Serialize)]
+pub(crate) struct QuotaView {
+    pub(crate) user: String,
+    pub(crate) bytes_in: Option<u64>,
+    pub(crate) bytes_out: Option<u64>,
+    pub(crate) requests: Option<u32>,
+    pub(crate) connections: Option<u32>,
+}
+
+impl From<AccessDescription> for AccessView {
+    fn from(access: AccessDescription) -> Self {
+        let AccessDescription { user, role, roles, grants, effective } = access;
+        Self { user, role: role.name(), roles, grants, effective }
+    }
+}
+
+impl From<RoleDescription> for RoleView {
+    fn from(role: RoleDescription) -> Self {
+        let RoleDescription { role, grants, user_count } = role;
+        Self { role, grants, user_count }
+    }
+}
+
+impl From<QuotaDescription> for QuotaView {
+    fn from(quota: QuotaDescription) -> Self {
+        let QuotaDescription { user, bytes_in, bytes_out, requests, connections } = quota;
+        Self { user, bytes_in, bytes_out, requests, connections }
+    }
 }
 
 #[derive(Serialize)]

@@ -172,7 +172,7 @@ fn secrets_do_not_show() {
     let secret = Bytes::from_static(b"hunter2");
     let shown = [
         format!("{:?}", Authenticate { method: AuthMethod::Password, user: "root".into(), secret: secret.clone() }),
-        format!("{:?}", CreateUser { user: "root".into(), password: secret.clone(), role: Role::Admin }),
+        format!("{:?}", CreateUser { user: "root".into(), password: secret.clone(), role: Role::Admin, grants: None }),
         format!("{:?}", Request::AlterUser(AlterUser { user: "root".into(), password: Some(secret), role: None })),
     ];
     for text in shown {
@@ -198,6 +198,8 @@ fn limits_errors_and_classes_are_those_of_their_sources() {
             "max_group_topics" => limits::MAX_GROUP_TOPICS,
             "max_group_members" => limits::MAX_GROUP_MEMBERS,
             "max_commit_offsets" => limits::MAX_COMMIT_OFFSETS,
+            "max_grants" => limits::MAX_GRANTS,
+            "max_user_roles" => limits::MAX_USER_ROLES,
             "max_requests_in_flight" => limits::MAX_REQUESTS_IN_FLIGHT,
             other => panic!("limit {other} has no constant here"),
         };

@@ -4,16 +4,18 @@
 
 use bytes::Bytes;
 use levada_protocol::messages::{
-    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup, DeleteMessages,
-    DeleteStream, DeleteToken, DeleteTopic, DeleteUser, DescribeGroup, DescribeStream, DescribeTopic, DescribeUser,
-    GroupInfo, GroupPartitionInfo, ListGroups, ListStreams, ListTokens, ListTopics, ListUsers, MemberInfo,
-    MessagesDeleted, OffsetChange, PartitionInfo, Position, PositionResolved, PurgeTopic, ReadOffsets, ReadSequences,
-    ResetOffsets, ResolvePosition, Role, SequencesRead, ServerStatus, Status, StoredOffset, StreamInfo, TokenInfo,
-    TopicChanges, TopicInfo, TopicOptions, UserInfo,
+    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup, DeleteMessages, DeleteRole,
+    DeleteStream, DeleteToken, DeleteTopic, DeleteUser, DescribeAccess, DescribeGroup, DescribeQuota, DescribeStream,
+    DescribeTopic, DescribeUser, GroupInfo, GroupPartitionInfo, ListGroups, ListRoles, ListStreams, ListTokens,
+    ListTopics, ListUsers, MemberInfo, MessagesDeleted, OffsetChange, PartitionInfo, Position, PositionResolved,
+    PurgeTopic, Quota, ReadOffsets, ReadSequences, ResetOffsets, ResolvePosition, Role, SequencesRead, ServerStatus,
+    SetAccess, SetQuota, SetRole, Status, StoredOffset, StreamInfo, TokenInfo, TopicChanges, TopicInfo, TopicOptions,
+    UserInfo,
 };
 use levada_protocol::names::Address;
 use levada_protocol::{ErrorCode, messages};
 
+use crate::access::{AccessDescription, QuotaDescription, RoleDescription, grant_texts, read_grants};
 use crate::client::{Client, Repeat};
 use crate::error::{Error, Result};
 use crate::generated::options;
@@ -345,13 +347,16 @@ impl Admin {
         Ok(self.change(request).await?.changes)
     }
 
-    /// Creates a user.
+    /// Creates a user, with grants to start with, as in [`Admin::set_access`]; a member without any may do nothing.
     ///
     /// # Errors
     /// `ALREADY_EXISTS`, `INVALID_NAME`, `INVALID_ARGUMENT` for a short password, `PERMISSION_DENIED`.
-    pub async fn create_user(&self, user: &str, password: &str, role: Role) -> Result<UserInfo> {
+    pub async fn create_user(&self, user: &str, password: &str, role: Role, grants: &[String]) -> Result<UserInfo> {
         let password = Bytes::copy_from_slice(password.as_bytes());
-        Ok(self.change(CreateUser { user: user.to_owned(), password, role }).await?.user)
+        let grants = read_grants(grants)?;
+        // An older server gives every member what there is, and is only asked for what it knows.
+        let grants = (!grants.is_empty()).then_some(grants);
+        Ok(self.change(CreateUser { user: user.to_owned(), password, role, grants }).await?.user)
     }
 
     /// Changes a user's password or role. Sessions that a new password replaces end right after; if this client's is one of
@@ -390,12 +395,20 @@ impl Admin {
         Ok(UserDescription { user: reply.user, tokens: reply.tokens })
     }
 
-    /// Creates a personal access token, for the caller unless a user is named.
+    /// Creates a personal access token, for the caller unless a user is named. `scope` is a list of grants, as in
+    /// [`Admin::set_access`], that say what it may do at most; without, it may do all that its user may.
     ///
     /// # Errors
     /// `ALREADY_EXISTS`, `INVALID_NAME`, `PERMISSION_DENIED`.
-    pub async fn create_token(&self, name: &str, user: Option<&str>, expires_at_us: Option<i64>) -> Result<NewToken> {
-        let call = CreateToken { name: name.to_owned(), user: user.map(str::to_owned), expires_at_us };
+    pub async fn create_token(
+        &self,
+        name: &str,
+        user: Option<&str>,
+        expires_at_us: Option<i64>,
+        scope: Option<&[String]>,
+    ) -> Result<NewToken> {
+        let scope = scope.map(read_grants).transpose()?;
+        let call = CreateToken { name: name.to_owned(), user: user.map(str::to_owned), expires_at_us, scope };
         let reply = self.change(call).await?;
         Ok(NewToken { token: reply.token, secret: reply.secret })
     }
@@ -415,6 +428,85 @@ impl Admin {
     /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
     pub async fn list_tokens(&self, user: Option<&str>) -> Result<Vec<TokenInfo>> {
         Ok(self.read(ListTokens { user: user.map(str::to_owned) }).await?.tokens)
+    }
+
+    /// Replaces what a member may do: its named roles, and grants such as `shop/*:read,write`. A grant is a pattern of
+    /// topics, with `*` for any run of characters but `/`, and some of the actions `read`, `write`, `admin` and `group`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: levada::Client) -> levada::Result<()> {
+    /// let grants = ["shop/orders:read".to_owned(), "shop/carts:read,write".to_owned()];
+    /// client.admin().set_access("bob", &["auditors".to_owned()], &grants).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `ROLE_NOT_FOUND`, `INVALID_NAME` for a pattern, `PERMISSION_DENIED`.
+    pub async fn set_access(&self, user: &str, roles: &[String], grants: &[String]) -> Result<()> {
+        let roles = roles.to_vec();
+        self.change(SetAccess { user: user.to_owned(), roles, grants: read_grants(grants)? }).await?;
+        Ok(())
+    }
+
+    /// What the caller, or a user, may do.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
+    pub async fn describe_access(&self, user: Option<&str>) -> Result<AccessDescription> {
+        let reply = self.read(DescribeAccess { user: user.map(str::to_owned) }).await?;
+        Ok(AccessDescription {
+            user: reply.user,
+            role: reply.role,
+            roles: reply.roles,
+            grants: grant_texts(&reply.grants),
+            effective: grant_texts(&reply.effective),
+        })
+    }
+
+    /// Creates a named role, or replaces what it allows, for all who have it.
+    ///
+    /// # Errors
+    /// `INVALID_NAME`, `PERMISSION_DENIED`.
+    pub async fn set_role(&self, role: &str, grants: &[String]) -> Result<()> {
+        self.change(SetRole { role: role.to_owned(), grants: read_grants(grants)? }).await?;
+        Ok(())
+    }
+
+    /// Deletes a named role and takes it from all who have it.
+    ///
+    /// # Errors
+    /// `ROLE_NOT_FOUND`, `PERMISSION_DENIED`.
+    pub async fn delete_role(&self, role: &str) -> Result<()> {
+        self.change(DeleteRole { role: role.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// All named roles, by name.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub async fn list_roles(&self) -> Result<Vec<RoleDescription>> {
+        Ok(self.read(ListRoles {}).await?.roles.into_iter().map(RoleDescription::from).collect())
+    }
+
+    /// Replaces what a user may take of the server.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `INVALID_ARGUMENT` for a limit of 0, `PERMISSION_DENIED`.
+    pub async fn set_quota(&self, user: &str, quota: Quota) -> Result<()> {
+        options::check_quota(&quota)?;
+        self.change(SetQuota { user: user.to_owned(), quota }).await?;
+        Ok(())
+    }
+
+    /// What the caller, or a user, may take of the server.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
+    pub async fn describe_quota(&self, user: Option<&str>) -> Result<QuotaDescription> {
+        let reply = self.read(DescribeQuota { user: user.map(str::to_owned) }).await?;
+        let Quota { bytes_in, bytes_out, requests, connections } = reply.quota;
+        Ok(QuotaDescription { user: reply.user, bytes_in, bytes_out, requests, connections })
     }
 
     /// How the server is.

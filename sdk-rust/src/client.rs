@@ -258,6 +258,7 @@ impl Client {
         let terms = &self.inner.terms;
         let deadline = Instant::now() + terms.request_timeout;
         let mut backoff = Backoff::new(terms.backoff);
+        let mut refusal: Option<Error> = None;
         loop {
             let error = match timeout_at(deadline, self.inner.control.call(call.clone())).await {
                 Ok(Ok((frame, _))) => {
@@ -271,7 +272,8 @@ impl Client {
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    let text = format!("no answer within {:?}", terms.request_timeout);
+                    let before = refusal.map(|error| format!("; the attempt before it: {error}")).unwrap_or_default();
+                    let text = format!("no answer within {:?}{before}", terms.request_timeout);
                     return Err(
                         Error::new(ErrorCode::ClientTimeout, text).with_maybe_applied(repeat == Repeat::UnlessApplied)
                     );
@@ -287,6 +289,7 @@ impl Client {
                 return Err(error);
             }
             tokio::time::sleep_until(next).await;
+            refusal = Some(error);
         }
     }
 

@@ -20,6 +20,7 @@
 //! # Ok(()) }
 //! ```
 
+mod access;
 mod address;
 mod admin;
 mod backoff;
@@ -39,6 +40,7 @@ mod range;
 mod transport;
 mod value;
 
+pub use access::{AccessDescription, QuotaDescription, RoleDescription};
 pub use address::{DEFAULT_PORT, ServerAddress};
 pub use admin::{
     Admin, DeleteTopics, GroupDescription, NewToken, ResetMode, StreamDescription, TopicDescription, UserDescription,
@@ -60,8 +62,9 @@ pub use levada_protocol::batch::{Header, HeaderValue, MessageSpan};
 pub use levada_protocol::headers::HeaderValueRef;
 pub use levada_protocol::messages::{
     Durability, GroupInfo, GroupPartitionInfo, GroupState, MemberInfo, MessagesDeleted, OffsetChange, PartitionInfo,
-    PartitionState, Position, PositionKind, PositionResolved, ReadOnlyPartition, Role, SequencesRead, ServerStatus,
-    StoredOffset, Strategy, StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions, UserInfo,
+    PartitionState, Position, PositionKind, PositionResolved, Quota, ReadOnlyPartition, Role, SequencesRead,
+    ServerStatus, StoredOffset, Strategy, StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo,
+    TopicOptions, UserInfo,
 };
 pub use levada_protocol::{ErrorClass, ErrorCode};
 pub use message::{AsMessage, Message, MessageRef};

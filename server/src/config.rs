@@ -52,6 +52,8 @@ pub struct Config {
     pub insecure_dev: bool,
     /// Takes credentials without TLS off loopback.
     pub allow_plaintext_auth: bool,
+    /// Whether the audit log is written.
+    pub audit: bool,
     /// TLS identity; none: plain only.
     pub tls: Option<TlsFiles>,
     /// Disk backend.

@@ -5,6 +5,7 @@
 //! [`pattern`] is how topics are named by the many.
 
 pub mod admin;
+pub mod audit;
 pub mod auth;
 pub mod broker;
 pub mod config;

@@ -27,10 +27,28 @@ impl TopicPattern {
         Ok(Self { text: text.to_owned(), slash: stream.len() })
     }
 
+    /// The pattern of all topics.
+    #[must_use]
+    pub fn every() -> Self {
+        Self { text: "*/*".to_owned(), slash: 1 }
+    }
+
     /// Whether a topic is one of those it names.
     #[must_use]
     pub fn matches(&self, stream: &str, topic: &str) -> bool {
         half_matches(self.stream(), stream) && half_matches(self.topic(), topic)
+    }
+
+    /// Whether some topic of a stream may be one of those it names.
+    #[must_use]
+    pub fn matches_stream(&self, stream: &str) -> bool {
+        half_matches(self.stream(), stream)
+    }
+
+    /// Whether every topic that a stream can have is one of those it names.
+    #[must_use]
+    pub fn matches_whole_stream(&self, stream: &str) -> bool {
+        self.matches_stream(stream) && self.topic().bytes().all(|byte| byte == b'*')
     }
 
     /// As it was written.

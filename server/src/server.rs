@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::messages::{PartitionInfo, Position, ReadOnlyPartition};
 use levada_storage::disk::LocalFuture;
@@ -17,6 +18,7 @@ use levada_storage::{OpenError, Storage, StorageLimits};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{AdminHandle, MetadataOwner, ShardFigures, Shards};
+use crate::audit::Audit;
 use crate::auth::{AuthHandle, AuthOptions, Authenticator, Hasher, TokenSecret};
 use crate::broker::ShardHandle;
 use crate::config::Config;
@@ -84,6 +86,7 @@ pub struct Server {
     first_start: Option<FirstStart>,
     env: Env,
     shards: Rc<AllShards>,
+    audit: Audit,
     stop_accepting: oneshot::Sender<()>,
     stop_groups: oneshot::Sender<()>,
     groups: tokio::task::JoinHandle<()>,
@@ -117,12 +120,16 @@ impl Server {
         quarantine.map_err(io_error("looking through the topic directories"))?;
 
         let (published, newest) = watch::channel(Arc::clone(store.snapshot()));
-        let auth = start_auth(&env, &config, newest, Rc::clone(&hasher)).await?;
+        let (audit, audit_writer) = match config.audit.then(|| Audit::new(Arc::clone(&env.control.clock))) {
+            Some((audit, writer)) => (audit, Some(writer)),
+            None => (Audit::default(), None),
+        };
+        let auth = start_auth(&env, &config, newest, Rc::clone(&hasher), audit.clone()).await?;
         let (admin_inbox, admin_requests) = mpsc::channel(CONTROL_INBOX);
-        let admin = AdminHandle::new(admin_inbox);
+        let admin = AdminHandle::new(admin_inbox).with_audit(audit.clone());
 
         let (groups, groups_inbox) = GroupsHandle::channel();
-        let handles = (admin, auth, groups);
+        let handles = (admin.clone(), auth, groups);
         let cores = start_cores(&env, &config, store.snapshot(), &handles).await?;
         let stop_cores = cores.stop_cores;
         let (installed, newest_installed) = watch::channel(Arc::clone(store.snapshot()));
@@ -143,6 +150,10 @@ impl Server {
             newest: published.subscribe(),
         });
 
+        if let Some(writer) = audit_writer {
+            let shards = Rc::clone(&shards) as Rc<dyn Shards>;
+            tokio::task::spawn_local(writer.run(published.subscribe(), admin, shards));
+        }
         let owner = MetadataOwner::new(
             env.control.clone(),
             layout,
@@ -161,6 +172,7 @@ impl Server {
             first_start,
             env,
             shards,
+            audit,
             stop_accepting,
             stop_groups,
             groups,
@@ -185,6 +197,7 @@ impl Server {
     /// Stops cleanly: nothing acknowledged is lost, and the next start has nothing to recover.
     pub async fn shutdown(self) {
         drop(self.stop_accepting);
+        self.audit.settle().await;
         // Groups first: their logs are in the storage of metadata.
         drop(self.stop_groups);
         if self.groups.await.is_err() {
@@ -267,11 +280,13 @@ async fn start_auth(
     config: &Config,
     newest: watch::Receiver<Arc<Snapshot>>,
     hasher: Rc<Hasher>,
+    audit: Audit,
 ) -> Result<AuthHandle, StartError> {
     let options = AuthOptions {
         insecure_dev: config.insecure_dev,
         allow_plaintext: config.allow_plaintext_auth,
         ticket_lifetime: config.ticket_lifetime,
+        audit,
     };
     let (clock, random) = (Arc::clone(&env.control.clock), Arc::clone(&env.control.random));
     let owner = Authenticator::new(options, clock, random, newest, hasher).await.map_err(StartError::Auth)?;
@@ -413,6 +428,12 @@ impl Shards for AllShards {
                 None => Err(Failure::new(ErrorCode::ShuttingDown)),
             }
         })
+    }
+
+    fn append(&self, topic_id: u32, partition: u32, batch: Bytes) -> LocalFuture<'_, Result<(), Failure>> {
+        let owner = crate::broker::routing::shard_of(topic_id, partition, self.count());
+        let handle = self.handles[usize::from(owner)].clone();
+        Box::pin(async move { handle.append(topic_id, partition, batch).await })
     }
 
     fn figures(&self) -> LocalFuture<'_, Vec<ShardFigures>> {

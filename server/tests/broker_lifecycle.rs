@@ -12,9 +12,8 @@ use levada_protocol::client::ClientConfig;
 use levada_protocol::messages::*;
 use levada_server::metadata::event::{FormatLevelRaised, NamedProducerOpened, ProducerIdBlock, TopicSegmentAgeChanged};
 
-async fn upgraded(topics: u32) -> (Rc<World>, u32) {
+async fn world_of(topics: u32) -> (Rc<World>, u32) {
     let world = World::new().await;
-    world.happen(FormatLevelRaised { format_level: 2, at_us: 0 }).await;
     world.happen(ProducerIdBlock { next_producer_id: 100 }).await;
     let topic = world.topic(topics).await;
     (world, topic)
@@ -39,7 +38,7 @@ fn progress(topic_id: u32, partition: u32) -> ReadSequences {
 #[test]
 fn a_name_that_was_taken_over_is_fenced_in_every_partition_at_once() {
     scenario(async {
-        let (world, topic) = upgraded(2).await;
+        let (world, topic) = world_of(2).await;
         name(&world, 1).await;
         let mut client = world.client().await;
         let batch = client.batch(&["a", "b"], of_epoch(1, 0));
@@ -67,7 +66,6 @@ fn a_name_that_was_taken_over_is_fenced_in_every_partition_at_once() {
 fn what_is_told_of_a_producer_is_durable() {
     scenario(async {
         let world = World::new().await;
-        world.happen(FormatLevelRaised { format_level: 2, at_us: 0 }).await;
         world.happen(ProducerIdBlock { next_producer_id: 100 }).await;
         let topic = world.topic_with(memory_topic()).await;
         let mut client = world.client().await;
@@ -89,7 +87,7 @@ fn what_is_told_of_a_producer_is_durable() {
 #[test]
 fn sequences_of_the_application_are_appended_once_whatever_the_epoch() {
     scenario(async {
-        let (world, topic) = upgraded(1).await;
+        let (world, topic) = world_of(1).await;
         name(&world, 1).await;
         let mut client = world.client().await;
         for (epoch, first, texts) in [(1, 5, &["a", "b"][..]), (1, 20, &["c"][..])] {
@@ -117,7 +115,7 @@ fn sequences_of_the_application_are_appended_once_whatever_the_epoch() {
 #[test]
 fn sequences_of_the_application_need_version_2_and_a_finalized_upgrade() {
     scenario(async {
-        let world = World::new().await;
+        let world = World::with(WorldOptions { format_level: 1, ..WorldOptions::default() }).await;
         let topic = world.topic(1).await;
         let mut client = world.client().await;
         let batch = client.batch(&["a"], external(1, 0));
@@ -161,7 +159,7 @@ fn what_lies_before_a_position_is_deleted_for_good() {
 #[test]
 fn segments_are_sealed_at_the_age_that_the_topic_says() {
     scenario(async {
-        let (world, topic) = upgraded(1).await;
+        let (world, topic) = world_of(1).await;
         let mut client = world.client().await;
         let segments = async || world.handles[0].describe(topic).await.unwrap()[0].segment_count;
         client.produce(topic, 0, &["a"]).await.unwrap();

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use broker_world::*;
 use bytes::Bytes;
+use levada_protocol::ErrorCode;
 use levada_protocol::batch::SealOptions;
 use levada_protocol::client::{ClientConfig, ClientEvent};
 use levada_protocol::messages::*;
 use levada_server::admin::AdminMessage;
 use levada_server::auth::{AuthMessage, Credential, Principal, Session};
 use levada_server::edge::{ConnectionLimits, tls};
-use levada_server::metadata::Role as UserRole;
 use levada_server::metadata::event::{self, UserCreated};
+use levada_server::metadata::{Actions, Grant, Role as UserRole};
+use levada_server::pattern::TopicPattern;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -295,6 +297,48 @@ fn a_session_does_what_its_role_may_and_ends_by_revocation_with_its_last_answer(
         client.answer::<UserAltered>(asked).await.unwrap();
         assert_eq!(client.goodbye().await, GoodbyeReason::Revoked);
         writer.produce(topic, 0, &["d"]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_grant_that_is_withdrawn_ends_what_it_allowed_at_once() {
+    scenario(async {
+        let mut options = WorldOptions { cores: 2, ..WorldOptions::default() };
+        options.edge.insecure_dev = false;
+        let world = World::with(options).await;
+        let topic = world.topic(2).await;
+        let mut inbox = world.auth.borrow_mut().take().expect("nobody else authenticates");
+        let mut client = log_in(&world, &mut inbox, 3).await;
+        let mut writer = log_in(&world, &mut inbox, 4).await;
+        for partition in 0..2 {
+            client.subscribe(partition, (topic, partition), Position::LATEST, 1 << 20).await.unwrap();
+        }
+        writer.produce(topic, 0, &["a"]).await.unwrap();
+        assert_eq!(client.delivery().await.texts(), ["a"]);
+        let mut waiting = from_start(topic, 1);
+        (waiting.min_bytes, waiting.max_wait_ms) = (1, 60_000);
+        let fetch = client.machine.request(&waiting).unwrap();
+        client.flush().await;
+
+        let grants = vec![Grant { pattern: TopicPattern::every(), actions: Actions::WRITE }];
+        world.happen(event::AccessSet { user_id: 3, roles: Vec::new(), grants }).await;
+        for _ in 0..2 {
+            let ended = client.ended().await;
+            assert_eq!(ended.code, ErrorCode::PermissionDenied.code());
+        }
+        for partition in 0..2 {
+            writer.produce(topic, partition, &["b"]).await.unwrap();
+        }
+        assert_eq!(code(&client.answer::<Fetched>(fetch).await.unwrap_err()), "PERMISSION_DENIED");
+        assert!(client.hears_nothing_within(Duration::from_secs(1)).await, "it hears what it may not any more");
+        let error = client.fetch(from_start(topic, 0)).await.unwrap_err();
+        assert_eq!(code(&error), "PERMISSION_DENIED");
+        client.produce(topic, 0, &["c"]).await.unwrap();
+
+        world.happen(event::AccessSet { user_id: 3, roles: Vec::new(), grants: Vec::new() }).await;
+        assert_eq!(code(&client.produce(topic, 0, &["d"]).await.unwrap_err()), "PERMISSION_DENIED");
+        world.happen(event::UserDeleted { user_id: 3 }).await;
+        assert_eq!(client.goodbye().await, GoodbyeReason::Revoked);
     });
 }
 

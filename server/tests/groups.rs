@@ -1,4 +1,5 @@
 //! Scenarios of consumer groups: shares, hand-over, sessions, stored offsets, what survives a restart.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod broker_world;
 

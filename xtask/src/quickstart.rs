@@ -8,8 +8,15 @@ use anyhow::{Context, ensure};
 use crate::live::{Scratch, Server};
 use crate::tree;
 
-/// Pages, and the example that each runs in the end.
-const PAGES: [(&str, &str); 2] = [("README.md", "hello"), ("docs/quick-start.md", "flights flights.csv")];
+/// Pages, and the example that each runs in the end; a page of commands alone runs none.
+const PAGES: [(&str, &str); 6] = [
+    ("README.md", "hello"),
+    ("docs/quick-start.md", "flights flights.csv"),
+    ("docs/groups.md", ""),
+    ("docs/permissions.md", ""),
+    ("docs/exactly-once.md", "importer orders.txt\nimporter orders.txt | grep 'after line Some(19)'"),
+    ("docs/retention.md", ""),
+];
 /// Names the whole `flights.csv`; without it the committed sample is used.
 const FLIGHTS_VARIABLE: &str = "LEVADA_FLIGHTS_CSV";
 const SAMPLE: &str = "docs/data/flights-sample.csv";

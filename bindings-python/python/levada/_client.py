@@ -292,7 +292,8 @@ class Consumer:
     def next_change(self, timeout: float | timedelta | None = None) -> AssignmentChange | None:
         """The next change of what it reads, beginning with what it was assigned first; None when the time has passed.
 
-        Changes wait until they are asked for. Given up, it loses nothing.
+        Changes wait until they are asked for. Given up in the moment of a change, it may lose that one: `assignments` tells
+        what is held.
         """
         limit = optional_seconds(timeout)
         record = self._native.next_change(limit, None, 0).wait()

@@ -42,9 +42,7 @@ PartitionState: TypeAlias = Literal["writable", "read_only", "unavailable"]
 """Whether a partition takes appends."""
 
 Role: TypeAlias = Literal["admin", "member"]
-"""What a user may do: ``admin`` everything; ``member`` everything but managing streams, topics, users and other users'
-tokens.
-"""
+"""What a user may do: ``admin`` everything; ``member`` what its grants and named roles allow, and nothing else."""
 
 Strategy: TypeAlias = Literal["sticky", "range", "round_robin"]
 """How partitions are shared out among the members of a group: ``sticky`` moves as few as it can, ``range`` gives
@@ -248,6 +246,22 @@ class ProducerOptions(TypedDict, total=False):
     """
 
 
+class Quota(TypedDict, total=False):
+    """What a user may take of the server, all its connections together; what is absent is unlimited."""
+
+    bytes_in: int | None
+    """Bytes a second it may send. 1 to 1125899906842624."""
+
+    bytes_out: int | None
+    """Bytes a second it is sent. 1 to 1125899906842624."""
+
+    requests: int | None
+    """Requests a second. 1 to 1000000000."""
+
+    connections: int | None
+    """Connections at a time. 1 to 1000000000."""
+
+
 class TopicChanges(TypedDict, total=False):
     """What changes about a topic; what is absent stays."""
 
@@ -320,6 +334,38 @@ def pack_options(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             named[name.removesuffix("_")] = packed(value)
     return named
+
+
+@dataclass(frozen=True, slots=True)
+class AccessDescription:
+    """What a user may do. Grants are written ``stream/topic:action,…``, with ``*`` for any run of characters but
+    ``/`` and the actions read, write, admin and group.
+    """
+
+    user: str
+    """Name of the user."""
+
+    role: Role
+    """``admin`` may do everything, ``member`` what is granted."""
+
+    roles: list[str]
+    """Its named roles, by name."""
+
+    grants: list[str]
+    """Its own grants, by pattern."""
+
+    effective: list[str]
+    """All it may do, by pattern."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> AccessDescription:
+        return cls(
+            record["user"],
+            record["role"],
+            record["roles"],
+            record["grants"],
+            record["effective"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -680,6 +726,36 @@ class PositionResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaDescription:
+    """What a user may take of the server, all its connections together; absent is unlimited."""
+
+    user: str
+    """Name of the user."""
+
+    bytes_in: int | None
+    """Bytes a second it may send."""
+
+    bytes_out: int | None
+    """Bytes a second it is sent."""
+
+    requests: int | None
+    """Requests a second."""
+
+    connections: int | None
+    """Connections at a time."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> QuotaDescription:
+        return cls(
+            record["user"],
+            record["bytes_in"],
+            record["bytes_out"],
+            record["requests"],
+            record["connections"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ReadOnlyPartition:
     """A partition that refuses appends."""
 
@@ -741,6 +817,28 @@ class Receipt:
             record["durability"],
             record["duplicate"],
             record["server_encoded"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RoleDescription:
+    """A named role: grants that users can be given together."""
+
+    role: str
+    """Its name."""
+
+    grants: list[str]
+    """What it allows, by pattern."""
+
+    user_count: int
+    """Users that have it."""
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any]) -> RoleDescription:
+        return cls(
+            record["role"],
+            record["grants"],
+            record["user_count"],
         )
 
 
@@ -1404,6 +1502,9 @@ class ErrorCode:
     NO_STORED_OFFSET: ClassVar[int] = 308
     """The group has stored no offset for this partition."""
 
+    ROLE_NOT_FOUND: ClassVar[int] = 309
+    """No such named role."""
+
     ALREADY_EXISTS: ClassVar[int] = 400
     """It exists already."""
 
@@ -1445,6 +1546,9 @@ class ErrorCode:
 
     TOO_MANY_MEMBERS: ClassVar[int] = 505
     """The group has as many members as it may."""
+
+    THROTTLED: ClassVar[int] = 506
+    """The user's quota is used up; try again after the time given."""
 
     REQUEST_TIMEOUT: ClassVar[int] = 600
     """The server could not finish in time."""
@@ -1558,6 +1662,7 @@ ERROR_NAMES: dict[int, str] = {
     306: "OFFSET_OUT_OF_RANGE",
     307: "GROUP_NOT_FOUND",
     308: "NO_STORED_OFFSET",
+    309: "ROLE_NOT_FOUND",
     400: "ALREADY_EXISTS",
     401: "CONFLICT",
     402: "SEQUENCE_GAP",
@@ -1572,6 +1677,7 @@ ERROR_NAMES: dict[int, str] = {
     503: "TOO_MANY_CONNECTIONS",
     504: "DISK_FULL",
     505: "TOO_MANY_MEMBERS",
+    506: "THROTTLED",
     600: "REQUEST_TIMEOUT",
     601: "SHUTTING_DOWN",
     602: "PARTITION_READ_ONLY",
@@ -1677,9 +1783,18 @@ class SyncAdmin:
         """What offset a position in ``stream/topic:partition`` comes to now."""
         return PositionResolved._from(self._call("resolve_position", {"partition": partition, "position": position}))
 
-    def create_user(self, user: str, password: str, role: Role) -> UserInfo:
-        """Creates a user."""
-        return UserInfo._from(self._call("create_user", {"user": user, "password": password, "role": role}))
+    def create_user(
+        self,
+        user: str,
+        password: str,
+        role: Role,
+        *,
+        grants: list[str] | tuple[str, ...] = (),
+    ) -> UserInfo:
+        """Creates a user, with grants such as ``shop/*:read,write`` to start with; a member without any may do nothing.
+        """
+        result = self._call("create_user", {"user": user, "password": password, "role": role, "grants": grants})
+        return UserInfo._from(result)
 
     def alter_user(self, user: str, *, password: str | None = None, role: Role | None = None) -> UserInfo:
         """Changes a user's password or role; sessions that a new password replaces end right after."""
@@ -1704,9 +1819,13 @@ class SyncAdmin:
         *,
         user: str | None = None,
         expires_at_us: datetime | int | None = None,
+        scope: list[str] | tuple[str, ...] | None = None,
     ) -> NewToken:
-        """Creates a personal access token, for the caller unless a user is named."""
-        return NewToken._from(self._call("create_token", {"name": name, "user": user, "expires_at_us": expires_at_us}))
+        """Creates a personal access token, for the caller unless a user is named; ``scope`` is a list of grants that
+        say what it may do at most, absent: all that its user may.
+        """
+        result = self._call("create_token", {"name": name, "user": user, "expires_at_us": expires_at_us, "scope": scope})
+        return NewToken._from(result)
 
     def delete_token(self, name: str, *, user: str | None = None) -> None:
         """Revokes a token."""
@@ -1716,6 +1835,41 @@ class SyncAdmin:
         """Tokens of the caller, or of a user."""
         result = self._call("list_tokens", {"user": user})
         return [TokenInfo._from(item) for item in result]
+
+    def set_access(
+        self,
+        user: str,
+        *,
+        roles: list[str] | tuple[str, ...] = (),
+        grants: list[str] | tuple[str, ...] = (),
+    ) -> None:
+        """Replaces what a member may do: its named roles, and grants such as ``shop/*:read,write``."""
+        self._call("set_access", {"user": user, "roles": roles, "grants": grants})
+
+    def describe_access(self, *, user: str | None = None) -> AccessDescription:
+        """What the caller, or a user, may do."""
+        return AccessDescription._from(self._call("describe_access", {"user": user}))
+
+    def set_role(self, role: str, grants: list[str] | tuple[str, ...]) -> None:
+        """Creates a named role, or replaces what it allows, for all who have it."""
+        self._call("set_role", {"role": role, "grants": grants})
+
+    def delete_role(self, role: str) -> None:
+        """Deletes a named role and takes it from all who have it."""
+        self._call("delete_role", {"role": role})
+
+    def list_roles(self) -> list[RoleDescription]:
+        """All named roles, by name."""
+        result = self._call("list_roles", {})
+        return [RoleDescription._from(item) for item in result]
+
+    def set_quota(self, user: str, **quota: Unpack[Quota]) -> None:
+        """Replaces what a user may take of the server."""
+        self._call("set_quota", {"user": user, "quota": pack_options(quota)})
+
+    def describe_quota(self, *, user: str | None = None) -> QuotaDescription:
+        """What the caller, or a user, may take of the server."""
+        return QuotaDescription._from(self._call("describe_quota", {"user": user}))
 
     def status(self) -> ServerStatus:
         """How the server is."""
@@ -1827,9 +1981,18 @@ class AsyncAdmin:
         result = await self._call("resolve_position", {"partition": partition, "position": position})
         return PositionResolved._from(result)
 
-    async def create_user(self, user: str, password: str, role: Role) -> UserInfo:
-        """Creates a user."""
-        return UserInfo._from(await self._call("create_user", {"user": user, "password": password, "role": role}))
+    async def create_user(
+        self,
+        user: str,
+        password: str,
+        role: Role,
+        *,
+        grants: list[str] | tuple[str, ...] = (),
+    ) -> UserInfo:
+        """Creates a user, with grants such as ``shop/*:read,write`` to start with; a member without any may do nothing.
+        """
+        result = await self._call("create_user", {"user": user, "password": password, "role": role, "grants": grants})
+        return UserInfo._from(result)
 
     async def alter_user(self, user: str, *, password: str | None = None, role: Role | None = None) -> UserInfo:
         """Changes a user's password or role; sessions that a new password replaces end right after."""
@@ -1854,9 +2017,12 @@ class AsyncAdmin:
         *,
         user: str | None = None,
         expires_at_us: datetime | int | None = None,
+        scope: list[str] | tuple[str, ...] | None = None,
     ) -> NewToken:
-        """Creates a personal access token, for the caller unless a user is named."""
-        result = await self._call("create_token", {"name": name, "user": user, "expires_at_us": expires_at_us})
+        """Creates a personal access token, for the caller unless a user is named; ``scope`` is a list of grants that
+        say what it may do at most, absent: all that its user may.
+        """
+        result = await self._call("create_token", {"name": name, "user": user, "expires_at_us": expires_at_us, "scope": scope})
         return NewToken._from(result)
 
     async def delete_token(self, name: str, *, user: str | None = None) -> None:
@@ -1867,6 +2033,41 @@ class AsyncAdmin:
         """Tokens of the caller, or of a user."""
         result = await self._call("list_tokens", {"user": user})
         return [TokenInfo._from(item) for item in result]
+
+    async def set_access(
+        self,
+        user: str,
+        *,
+        roles: list[str] | tuple[str, ...] = (),
+        grants: list[str] | tuple[str, ...] = (),
+    ) -> None:
+        """Replaces what a member may do: its named roles, and grants such as ``shop/*:read,write``."""
+        await self._call("set_access", {"user": user, "roles": roles, "grants": grants})
+
+    async def describe_access(self, *, user: str | None = None) -> AccessDescription:
+        """What the caller, or a user, may do."""
+        return AccessDescription._from(await self._call("describe_access", {"user": user}))
+
+    async def set_role(self, role: str, grants: list[str] | tuple[str, ...]) -> None:
+        """Creates a named role, or replaces what it allows, for all who have it."""
+        await self._call("set_role", {"role": role, "grants": grants})
+
+    async def delete_role(self, role: str) -> None:
+        """Deletes a named role and takes it from all who have it."""
+        await self._call("delete_role", {"role": role})
+
+    async def list_roles(self) -> list[RoleDescription]:
+        """All named roles, by name."""
+        result = await self._call("list_roles", {})
+        return [RoleDescription._from(item) for item in result]
+
+    async def set_quota(self, user: str, **quota: Unpack[Quota]) -> None:
+        """Replaces what a user may take of the server."""
+        await self._call("set_quota", {"user": user, "quota": pack_options(quota)})
+
+    async def describe_quota(self, *, user: str | None = None) -> QuotaDescription:
+        """What the caller, or a user, may take of the server."""
+        return QuotaDescription._from(await self._call("describe_quota", {"user": user}))
 
     async def status(self) -> ServerStatus:
         """How the server is."""
@@ -1912,6 +2113,7 @@ class AsyncAdmin:
 
 
 __all__ = [
+    "AccessDescription",
     "AssignmentChange",
     "AssignmentKind",
     "BatchReceipt",
@@ -1954,9 +2156,12 @@ __all__ = [
     "PartitionState",
     "PositionResolved",
     "ProducerOptions",
+    "Quota",
+    "QuotaDescription",
     "ReadOnlyPartition",
     "Receipt",
     "Role",
+    "RoleDescription",
     "SequencesRead",
     "ServerInfo",
     "ServerStatus",

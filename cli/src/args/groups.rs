@@ -12,13 +12,20 @@ pub(crate) enum GroupCommand {
     #[command(
         after_help = "Examples:\n  levada group describe billing\n  levada group describe billing --output json | jq '[.partitions[].lag] | add'"
     )]
-    Describe { group: String },
+    Describe {
+        /// Name of the group
+        group: String,
+    },
     /// Delete a group without members, and the offsets it has stored
     #[command(after_help = "Example:\n  levada group delete billing")]
-    Delete { group: String },
+    Delete {
+        /// Name of the group
+        group: String,
+    },
     /// Show the offsets a group has stored
     #[command(after_help = "Examples:\n  levada group offsets billing\n  levada group offsets billing 'shop/*'")]
     Offsets {
+        /// Name of the group
         group: String,
         /// Only of these topics or patterns
         #[arg(value_name = "STREAM/TOPIC")]
@@ -37,6 +44,7 @@ Examples:
 
 An offset outside the log becomes its start or its end. The group must have no members: they would commit over it.")]
 pub(crate) struct GroupResetArgs {
+    /// Name of the group
     pub(crate) group: String,
     /// Topics or patterns: `*` stands for any run of characters but `/`
     #[arg(value_name = "STREAM/TOPIC", required = true)]

@@ -1,12 +1,14 @@
 //! The command line as people and scripts see it: commands, flags, help texts. `cli/tests/contract.rs` holds the part
 //! that scripts rely on. Nothing here acts.
 
+mod access;
 mod bench;
 mod data;
 mod groups;
 mod local;
 mod resources;
 
+pub(crate) use access::{AccessCommand, AccessSetArgs, QuotaCommand, QuotaSetArgs, RoleCommand};
 pub(crate) use bench::{BenchArgs, BenchCommand};
 pub(crate) use data::{ConsumeArgs, CsvTypes, InputFormat, OutputFormat, ProduceArgs};
 pub(crate) use groups::{GroupCommand, GroupResetArgs};
@@ -123,6 +125,15 @@ pub(crate) enum Command {
     /// Create, list, describe and delete access tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Show and set what users may do
+    #[command(subcommand)]
+    Access(AccessCommand),
+    /// Set, list and delete named roles: grants that users are given together
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Show and set what users may take of the server
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Send messages from standard input or a file
     Produce(ProduceArgs),
     /// Print messages
@@ -171,6 +182,16 @@ mod tests {
             "levada group describe g --output json",
             "levada group offsets g s/*",
             "levada group reset g s/* s/t --to last:10 --partition 2 --dry-run",
+            "levada user create bob --grant s/*:read,write --grant s/t:group",
+            "levada token create ci --scope s/*:read",
+            "levada access show",
+            "levada access show bob",
+            "levada access set bob --role r --grant s/t:read --add",
+            "levada role set r --grant */*:read",
+            "levada role list",
+            "levada role delete r",
+            "levada quota set bob --bytes-in 10MiB --bytes-out unlimited --requests 100 --connections 5",
+            "levada quota show bob",
             "levada verify DIR",
             "levada repair DIR --partition 1:0 --accept-loss",
             "levada context add lab 127.0.0.1:7420",

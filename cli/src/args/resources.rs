@@ -193,13 +193,16 @@ pub(crate) enum UserCommand {
     #[command(after_help = "\
 Examples:
   levada user create ada                          # asks for a password twice
-  levada user create ada --password-file ada.pw
+  levada user create ada --password-file ada.pw --grant 'shop/*:read,write'
   printf %s \"$PASSWORD\" | levada user create ada --role admin")]
     Create {
         user: Name,
-        /// `admin` may do everything; `member` may produce and consume
+        /// `admin` may do everything; `member` what it is granted, and nothing else
         #[arg(long, value_enum, default_value_t = RoleName::Member)]
         role: RoleName,
+        /// What a member may do, as in 'shop/*:read,write'; may be repeated (see `levada access set --help`)
+        #[arg(long, value_name = "GRANT")]
+        grant: Vec<String>,
         /// File that holds the password; a line end at its end is not part of it
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
@@ -251,7 +254,7 @@ pub(crate) enum TokenCommand {
 Examples:
   levada token create ci --expires-in 30d
   levada token create ci --write ci.token         # mode 0600, nothing on the screen
-  levada token create ingest --user ada
+  levada token create ingest --user ada --scope 'shop/*:write'
 
 Use it with --token-file FILE or LEVADA_TOKEN_FILE=FILE.")]
     Create {
@@ -262,6 +265,9 @@ Use it with --token-file FILE or LEVADA_TOKEN_FILE=FILE.")]
         /// When it ends, as in 30d [default: never]
         #[arg(long, value_name = "DURATION")]
         expires_in: Option<Span>,
+        /// What it may do at most, as in 'shop/*:read'; may be repeated [default: all that its user may]
+        #[arg(long, value_name = "GRANT")]
+        scope: Vec<String>,
         /// Write the secret to a new file (mode 0600) instead of standard output
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! One file per command: it asks the server, or a directory, and shows the answer.
 
+mod access;
 mod bench;
 mod completions;
 mod consume;
@@ -28,6 +29,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Group(command) => group::run(session, command).await,
         Command::User(command) => user::run(session, command).await,
         Command::Token(command) => token::run(session, command).await,
+        Command::Access(command) => access::access(session, command).await,
+        Command::Role(command) => access::role(session, command).await,
+        Command::Quota(command) => access::quota(session, command).await,
         Command::Produce(args) => produce::run(session, args).await,
         Command::Consume(args) => consume::run(session, args).await,
         Command::Status => status::run(session).await,

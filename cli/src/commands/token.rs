@@ -23,10 +23,12 @@ pub(crate) async fn run(session: &Session, command: TokenCommand) -> Result<(), 
 async fn act(admin: &Admin, screen: &Screen, command: TokenCommand) -> Result<(), Failure> {
     let text = |name: &Option<crate::address::Name>| name.as_ref().map(|name| name.0.clone());
     match command {
-        TokenCommand::Create { name, user, expires_in, write } => {
+        TokenCommand::Create { name, user, expires_in, scope, write } => {
             // The file first: a token whose secret could not be kept would be of no use.
             let file = write.as_deref().map(|path| create_private(path).map(|file| (file, path))).transpose()?;
-            let created = admin.create_token(&name.0, text(&user).as_deref(), expires_in.map(expiry)).await;
+            let owner = text(&user);
+            let scope = (!scope.is_empty()).then_some(&scope[..]);
+            let created = admin.create_token(&name.0, owner.as_deref(), expires_in.map(expiry), scope).await;
             if created.is_err()
                 && let Some((_, path)) = &file
             {

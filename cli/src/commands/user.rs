@@ -19,10 +19,19 @@ pub(crate) async fn run(session: &Session, command: UserCommand) -> Result<(), F
 
 async fn act(admin: &Admin, screen: &Screen, command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::Create { user, role, password_file } => {
+        UserCommand::Create { user, role, grant, password_file } => {
             let password = new_password(&user.0, password_file.as_deref())?;
-            let user = UserView::from(admin.create_user(&user.0, &password, role_of(role)).await?);
-            screen.show(&user, |_| format!("Created user {} with role {}", user.user, user.role))
+            let user = UserView::from(admin.create_user(&user.0, &password, role_of(role), &grant).await?);
+            let may_nothing = role == RoleName::Member && grant.is_empty();
+            screen.show(&user, |_| {
+                let UserView { user, role, .. } = &user;
+                let next = if may_nothing {
+                    format!(". It may do nothing yet: `levada access set {user} --grant 'STREAM/TOPIC:read,write'`")
+                } else {
+                    String::new()
+                };
+                format!("Created user {user} with role {role}{next}")
+            })
         }
         UserCommand::List => {
             let users: Vec<_> = admin.list_users().await?.into_iter().map(UserView::from).collect();

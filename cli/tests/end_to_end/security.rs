@@ -35,7 +35,8 @@ fn without_or_with_wrong_credentials_it_is_exit_4() {
 fn a_member_produces_and_consumes_but_does_not_manage() {
     let server = Server::start();
     server.must(&["topic", "create", "a/b"]);
-    let created = run(server.command().args(["user", "create", "ada"]), b"correct horse\n").succeeded(&["user create"]);
+    let created = run(server.command().args(["user", "create", "ada", "--grant", "a/b:read"]), b"correct horse\n")
+        .succeeded(&["user create"]);
     assert_eq!(created.text(), "Created user ada with role member\n");
     server.run(&["user", "create", "bob", "--password-file", "/dev/null"]).failed(2, &["the password is empty"]);
     let password = server.directory.path().join("ada.pw");
@@ -66,6 +67,51 @@ fn a_member_produces_and_consumes_but_does_not_manage() {
     ada(&["topic", "list"]).succeeded(&["the new password"]);
     server.must(&["user", "delete", "ada"]);
     server.run(&["user", "describe", "ada"]).failed(1, &["USER_NOT_FOUND"]);
+}
+
+#[test]
+fn members_do_what_they_are_granted_and_are_told_what_is_missing() {
+    let server = Server::start();
+    server.must(&["topic", "create", "a/b"]);
+    server.must(&["topic", "create", "a/c"]);
+    let created = run(server.command().args(["user", "create", "bob"]), b"correct horse\n").succeeded(&["user create"]);
+    let created = created.text();
+    assert!(created.contains("levada access set bob --grant"), "{created}");
+    let password = server.directory.path().join("bob.pw");
+    fs::write(&password, "correct horse").expect("a file");
+    let bob = |arguments: &[&str]| {
+        let login = ["--login", "bob", "--login-password-file", password.to_str().expect("text")];
+        stranger(&server, &[&login, arguments].concat())
+    };
+    assert!(bob(&["topic", "list"]).succeeded(&["an empty list"]).text().starts_with("No topics."));
+    bob(&["topic", "describe", "a/b"])
+        .failed(4, &["PERMISSION_DENIED", "levada access set bob --add --grant 'a/b:read'"]);
+    server.must(&["access", "set", "bob", "--grant", "a/b:read"]);
+    bob(&["topic", "describe", "a/b"]).succeeded(&["it is granted"]);
+    bob(&["topic", "describe", "a/c"]).failed(4, &["PERMISSION_DENIED"]);
+
+    server.must(&["role", "set", "writers", "--grant", "*/*:write"]);
+    let shown = server.must(&["access", "set", "bob", "--add", "--role", "writers"]);
+    assert!(shown.contains("a/b") && shown.contains("*/*") && shown.contains("writers"), "{shown}");
+    assert_eq!(server.json(&["access", "show", "bob"])["effective"], serde_json::json!(["*/*:write", "a/b:read"]));
+    assert_eq!(server.json(&["role", "list"])[0]["user_count"], 1);
+    assert!(bob(&["access", "show"]).succeeded(&["the own"]).text().contains("*/*"));
+    server.must(&["role", "delete", "writers"]);
+    server.run(&["role", "delete", "writers"]).failed(1, &["ROLE_NOT_FOUND"]);
+    bob(&["topic", "describe", "a/c"]).failed(4, &["PERMISSION_DENIED"]);
+    server.run(&["access", "set", "bob", "--grant", "a/b:fly"]).failed(2, &["is no grant"]);
+
+    let token = server.directory.path().join("scoped.token");
+    let path = token.to_str().expect("text");
+    server.must(&["token", "create", "scoped", "--scope", "a/b:read", "--write", path]);
+    stranger(&server, &["--token-file", path, "topic", "describe", "a/b"]).succeeded(&["the scope"]);
+    stranger(&server, &["--token-file", path, "topic", "delete", "a/b"]).failed(4, &["PERMISSION_DENIED"]);
+
+    server.must(&["quota", "set", "bob", "--bytes-in", "10MiB", "--connections", "20"]);
+    server.must(&["quota", "set", "bob", "--connections", "0", "--requests", "500"]);
+    let quota = server.json(&["quota", "show", "bob"]);
+    assert_eq!((&quota["bytes_in"], &quota["requests"]), (&10_485_760.into(), &500.into()));
+    assert!(quota["connections"].is_null() && quota["bytes_out"].is_null(), "{quota}");
 }
 
 #[test]

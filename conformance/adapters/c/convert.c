@@ -8,7 +8,8 @@
 
 /* 64-bit numbers cross as decimal text: these options are such numbers. */
 static const char *const NUMBERS[] = {"batch_bytes",    "batch_messages",  "max_in_flight", "max_buffered_bytes", "commit_messages",
-                                      "prefetch_bytes", "retention_bytes", "segment_bytes", "expires_at_us"};
+                                      "prefetch_bytes", "retention_bytes", "segment_bytes", "expires_at_us",
+                                      "bytes_in",       "bytes_out"};
 
 static bool is_one_of(const char *name, const char *const *list, size_t count) {
   for (size_t i = 0; i < count; i++)
@@ -46,12 +47,6 @@ static int32_t set_object(levada_options_t *options, const char *name, const jso
   return code;
 }
 
-static bool has_texts(const json_t *json) {
-  for (size_t i = 0; i < json->count; i++)
-    if (json->items[i].kind != JSON_TEXT) return false;
-  return json->count > 0;
-}
-
 const char **texts_of(const json_t *json) {
   const char **texts = calloc((json == NULL ? 0 : json->count) + 1, sizeof *texts);
   if (texts == NULL) abort();
@@ -60,7 +55,7 @@ const char **texts_of(const json_t *json) {
 }
 
 static int32_t set_list(levada_options_t *options, const char *name, const json_t *json) {
-  if (has_texts(json) || strcmp(name, "topics") == 0) {
+  if (strcmp(name, "partitions") != 0) {
     const char **texts = texts_of(json);
     int32_t code = levada_options_set_texts(options, name, texts, json->count, NULL);
     free(texts);
@@ -459,6 +454,13 @@ const char *call_of(const char *operation) {
       {"token.create", "create_token"},
       {"token.delete", "delete_token"},
       {"token.list", "list_tokens"},
+      {"access.set", "set_access"},
+      {"access.describe", "describe_access"},
+      {"role.set", "set_role"},
+      {"role.delete", "delete_role"},
+      {"role.list", "list_roles"},
+      {"quota.set", "set_quota"},
+      {"quota.describe", "describe_quota"},
       {"status", "status"},
   };
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)

@@ -354,9 +354,11 @@ Reply send_batch(const Command &command) {
 
 Reply create_token(const Command &command) {
   std::optional<std::chrono::microseconds> expires_at;
+  std::optional<std::vector<std::string>> scope;
+  if (!json_is_absent(json_get(command.args, "scope"))) scope = command.texts("scope");
   std::int64_t us = 0;
   if (json_int(json_get(command.args, "expires_at_us"), &us)) expires_at = std::chrono::microseconds(us);
-  return result(client(command)->create_token(command.needed("name"), command.text("user"), expires_at));
+  return result(client(command)->create_token(command.needed("name"), command.text("user"), expires_at, scope));
 }
 
 Reply stats(const Command &) {
@@ -381,7 +383,7 @@ Reply stats(const Command &) {
 
 Reply hello(const Command &) {
   return [](writer_t *out) {
-    static const char *const features[] = {"core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause",
+    static const char *const features[] = {"core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause",
                                            "cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"};
     write_open(out, '{');
     write_name(out, "adapter_protocol");
@@ -472,7 +474,9 @@ const std::map<std::string, Operation> OPERATIONS = {
     {"position.resolve",
      [](const Command &c) { return result(client(c)->resolve_position(c.needed("partition"), c.needed("position"))); }},
     {"user.create",
-     [](const Command &c) { return result(client(c)->create_user(c.needed("user"), c.needed("password"), c.needed("role"))); }},
+     [](const Command &c) {
+       return result(client(c)->create_user(c.needed("user"), c.needed("password"), c.needed("role"), c.texts("grants")));
+     }},
     {"user.alter",
      [](const Command &c) { return result(client(c)->alter_user(c.needed("user"), c.text("password"), c.text("role"))); }},
     {"user.delete", [](const Command &c) { return client(c)->delete_user(c.needed("user")), Reply(nothing); }},
@@ -481,6 +485,14 @@ const std::map<std::string, Operation> OPERATIONS = {
     {"token.create", create_token},
     {"token.delete", [](const Command &c) { return client(c)->delete_token(c.needed("name"), c.text("user")), Reply(nothing); }},
     {"token.list", [](const Command &c) { return result(client(c)->list_tokens(c.text("user"))); }},
+    {"access.set",
+     [](const Command &c) { return client(c)->set_access(c.needed("user"), c.texts("roles"), c.texts("grants")), Reply(nothing); }},
+    {"access.describe", [](const Command &c) { return result(client(c)->describe_access(c.text("user"))); }},
+    {"role.set", [](const Command &c) { return client(c)->set_role(c.needed("role"), c.texts("grants")), Reply(nothing); }},
+    {"role.delete", [](const Command &c) { return client(c)->delete_role(c.needed("role")), Reply(nothing); }},
+    {"role.list", [](const Command &c) { return result(client(c)->list_roles()); }},
+    {"quota.set", [](const Command &c) { return client(c)->set_quota(c.needed("user"), c.options("quota")), Reply(nothing); }},
+    {"quota.describe", [](const Command &c) { return result(client(c)->describe_quota(c.text("user"))); }},
     {"status", [](const Command &c) { return result(client(c)->status()); }},
     {"producer.open", [](const Command &c) { return c.keep(client(c)->producer(c.needed("topic"), c.options("options"))); }},
     {"producer.send",

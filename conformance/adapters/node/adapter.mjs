@@ -12,7 +12,7 @@ const levada = useRequire ? require(`${packagePath}dist/index.js`) : await impor
 const { version } = require(`${packagePath}package.json`);
 
 const FEATURES = [
-  "core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
+  "core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
   "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 ];
 
@@ -203,14 +203,21 @@ const OPERATIONS = {
   "topic.set_segment_age": [Client, (c, a, o) => c.admin.setSegmentAge(a.topic, { segmentAgeUs: a.segment_age_us == null ? null : BigInt(a.segment_age_us) }, o), nothing],
   "topic.producer_progress": [Client, (c, a, o) => c.admin.producerProgress(a.name, a.partition, o), snake],
   "position.resolve": [Client, (c, a, o) => c.admin.resolvePosition(a.partition, position(a.position), o), snake],
-  "user.create": [Client, (c, a, o) => c.admin.createUser(a.user, a.password, a.role, o), snake],
+  "user.create": [Client, (c, a, o) => c.admin.createUser(a.user, a.password, a.role, { grants: a.grants ?? undefined }, o), snake],
   "user.alter": [Client, (c, a, o) => c.admin.alterUser(a.user, { password: a.password, role: a.role }, o), snake],
   "user.delete": [Client, (c, a, o) => c.admin.deleteUser(a.user, o), nothing],
   "user.list": [Client, (c, _, o) => c.admin.listUsers(o), items],
   "user.describe": [Client, (c, a, o) => c.admin.describeUser(a.user, o), snake],
-  "token.create": [Client, (c, a, o) => c.admin.createToken(a.name, { user: a.user, expiresAtUs: a.expires_at_us == null ? null : BigInt(a.expires_at_us) }, o), snake],
+  "token.create": [Client, (c, a, o) => c.admin.createToken(a.name, { user: a.user, expiresAtUs: a.expires_at_us == null ? null : BigInt(a.expires_at_us), scope: a.scope }, o), snake],
   "token.delete": [Client, (c, a, o) => c.admin.deleteToken(a.name, { user: a.user }, o), nothing],
   "token.list": [Client, (c, a, o) => c.admin.listTokens({ user: a.user }, o), items],
+  "access.set": [Client, (c, a, o) => c.admin.setAccess(a.user, { roles: a.roles ?? undefined, grants: a.grants ?? undefined }, o), nothing],
+  "access.describe": [Client, (c, a, o) => c.admin.describeAccess({ user: a.user }, o), snake],
+  "role.set": [Client, (c, a, o) => c.admin.setRole(a.role, a.grants, o), nothing],
+  "role.delete": [Client, (c, a, o) => c.admin.deleteRole(a.role, o), nothing],
+  "role.list": [Client, (c, _, o) => c.admin.listRoles(o), items],
+  "quota.set": [Client, (c, a, o) => c.admin.setQuota(a.user, options(a.quota), o), nothing],
+  "quota.describe": [Client, (c, a, o) => c.admin.describeQuota({ user: a.user }, o), snake],
   status: [Client, (c, _, o) => c.admin.status(o), snake],
   "group.list": [Client, (c, _, o) => c.admin.listGroups(o), items],
   "group.describe": [Client, (c, a, o) => c.admin.describeGroup(a.group, o), snake],

@@ -24,7 +24,7 @@ import levada
 import levada.aio
 
 FEATURES = [
-    *("core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "lz4", "zstd"),
+    *("core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "lz4", "zstd"),
     *("idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"),
 ]
 M64 = 2**64 - 1
@@ -102,6 +102,7 @@ def batch_in(messages: list[dict[str, Any]]) -> list[Any]:
 
 NUMBERS = {
     *("batch_bytes", "batch_messages", "max_in_flight", "max_buffered_bytes", "prefetch_bytes", "commit_messages"),
+    *("bytes_in", "bytes_out"),
     *("retention_bytes", "segment_bytes", "compression_level", "partition_count"),
 }
 
@@ -238,27 +239,34 @@ ADMIN = {
     "topic.set_segment_age": "set_segment_age",
     "topic.producer_progress": "producer_progress",
     "position.resolve": "resolve_position",
+    **{f"{kind}.{verb}": f"{verb}_{kind}" for kind in ("access", "quota") for verb in ("set", "describe")},
+    **{"role.set": "set_role", "role.delete": "delete_role", "role.list": "list_roles"},
     "status": "status",
 }
 
 
 FURTHER = {"position.resolve": ("position",), "group.reset_offsets": ("topics", "position"), "topic.trim": ("before",)}
 """Arguments that are no keywords in Python, after the first."""
+OPTIONS = ("options", "changes", "quota")
+SUBJECTS = ("group", "topic", "partition", "name", "stream", "user", "role")
 
 
 def admin_call(client: Any, op: str, args: dict[str, Any]) -> Any:
     method = getattr(client.admin, ADMIN[op])
     if op == "topic.producer_progress":
         return method(args["name"], args["partition"])
-    keywords = {name: value for name, value in args.items() if value is not None and name not in ("options", "changes")}
+    keywords = {name: value for name, value in args.items() if value is not None and name not in OPTIONS}
     if "expires_at_us" in keywords:
         keywords["expires_at_us"] = int(keywords["expires_at_us"])
-    subject = next((name for name in ("group", "topic", "partition", "name", "stream", "user") if name in keywords), None)
-    positional = [] if subject is None or op.endswith(".list") else [keywords.pop(subject)]
+    subject = next((name for name in SUBJECTS if name in keywords), None)
+    is_optional = op.endswith(".list") or op in ("access.describe", "quota.describe")
+    positional = [] if subject is None or is_optional else [keywords.pop(subject)]
     positional += [keywords.pop(name) for name in FURTHER.get(op, ())]
     if "segment_age_us" in keywords:
         keywords["segment_age_us"] = int(keywords["segment_age_us"])
-    return method(*positional, **keywords, **options_in(args.get("options")), **options_in(args.get("changes")))
+    for name in OPTIONS:
+        keywords.update(options_in(args.get(name)))
+    return method(*positional, **keywords)
 
 
 def consumer_batch(consumer: Any, messages: list[levada.Message]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ Last = 4, "last";
 Stored = 5, "stored";
 } }
 
-wire_enum! { /// What a user may do: `admin` everything; `member` everything but managing streams, topics, users and other users' tokens.
+wire_enum! { /// What a user may do: `admin` everything; `member` what its grants and named roles allow, and nothing else.
 Role {
 Admin = 0, "admin";
 Member = 1, "member";

@@ -68,6 +68,8 @@ pub enum ErrorCode {
     GroupNotFound = 307,
     /// The group has stored no offset for this partition.
     NoStoredOffset = 308,
+    /// No such named role.
+    RoleNotFound = 309,
     /// It exists already.
     AlreadyExists = 400,
     /// The request contradicts the present state.
@@ -96,6 +98,8 @@ pub enum ErrorCode {
     DiskFull = 504,
     /// The group has as many members as it may.
     TooManyMembers = 505,
+    /// The user's quota is used up; try again after the time given.
+    Throttled = 506,
     /// The server could not finish in time.
     RequestTimeout = 600,
     /// The server is shutting down.
@@ -181,6 +185,7 @@ impl ErrorCode {
         Self::OffsetOutOfRange,
         Self::GroupNotFound,
         Self::NoStoredOffset,
+        Self::RoleNotFound,
         Self::AlreadyExists,
         Self::Conflict,
         Self::SequenceGap,
@@ -195,6 +200,7 @@ impl ErrorCode {
         Self::TooManyConnections,
         Self::DiskFull,
         Self::TooManyMembers,
+        Self::Throttled,
         Self::RequestTimeout,
         Self::ShuttingDown,
         Self::PartitionReadOnly,
@@ -250,6 +256,7 @@ impl ErrorCode {
             306 => Self::OffsetOutOfRange,
             307 => Self::GroupNotFound,
             308 => Self::NoStoredOffset,
+            309 => Self::RoleNotFound,
             400 => Self::AlreadyExists,
             401 => Self::Conflict,
             402 => Self::SequenceGap,
@@ -264,6 +271,7 @@ impl ErrorCode {
             503 => Self::TooManyConnections,
             504 => Self::DiskFull,
             505 => Self::TooManyMembers,
+            506 => Self::Throttled,
             600 => Self::RequestTimeout,
             601 => Self::ShuttingDown,
             602 => Self::PartitionReadOnly,
@@ -321,6 +329,7 @@ impl ErrorCode {
             Self::OffsetOutOfRange => "OFFSET_OUT_OF_RANGE",
             Self::GroupNotFound => "GROUP_NOT_FOUND",
             Self::NoStoredOffset => "NO_STORED_OFFSET",
+            Self::RoleNotFound => "ROLE_NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::Conflict => "CONFLICT",
             Self::SequenceGap => "SEQUENCE_GAP",
@@ -335,6 +344,7 @@ impl ErrorCode {
             Self::TooManyConnections => "TOO_MANY_CONNECTIONS",
             Self::DiskFull => "DISK_FULL",
             Self::TooManyMembers => "TOO_MANY_MEMBERS",
+            Self::Throttled => "THROTTLED",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::PartitionReadOnly => "PARTITION_READ_ONLY",
@@ -399,7 +409,8 @@ impl ErrorCode {
             | Self::SubscriptionNotFound
             | Self::OffsetOutOfRange
             | Self::GroupNotFound
-            | Self::NoStoredOffset => ErrorClass::NotFound,
+            | Self::NoStoredOffset
+            | Self::RoleNotFound => ErrorClass::NotFound,
             Self::AlreadyExists
             | Self::Conflict
             | Self::SequenceGap
@@ -413,6 +424,7 @@ impl ErrorCode {
             | Self::TooManySubscriptions
             | Self::TooManyConnections
             | Self::TooManyMembers
+            | Self::Throttled
             | Self::QueueFull => ErrorClass::Quota,
             Self::RequestTimeout | Self::ClientTimeout | Self::DeliveryTimeout => ErrorClass::Timeout,
             Self::ProtocolError | Self::BadFrame => ErrorClass::Protocol,
@@ -449,6 +461,7 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::GroupNotFound
             | Self::NoStoredOffset
+            | Self::RoleNotFound
             | Self::AlreadyExists
             | Self::Conflict
             | Self::DuplicateUnknownOffset
@@ -487,6 +500,7 @@ impl ErrorCode {
             | Self::TooManyRequests
             | Self::TooManyConnections
             | Self::DiskFull
+            | Self::Throttled
             | Self::RequestTimeout
             | Self::ShuttingDown
             | Self::PartitionUnavailable
@@ -521,6 +535,7 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::GroupNotFound
             | Self::NoStoredOffset
+            | Self::RoleNotFound
             | Self::AlreadyExists
             | Self::Conflict
             | Self::SequenceGap
@@ -534,6 +549,7 @@ impl ErrorCode {
             | Self::TooManyConnections
             | Self::DiskFull
             | Self::TooManyMembers
+            | Self::Throttled
             | Self::ShuttingDown
             | Self::PartitionReadOnly
             | Self::PartitionUnavailable
@@ -590,6 +606,7 @@ impl ErrorCode {
             Self::OffsetOutOfRange => "the offset is below the log's start or beyond its end",
             Self::GroupNotFound => "no such group",
             Self::NoStoredOffset => "the group has stored no offset for this partition",
+            Self::RoleNotFound => "no such named role",
             Self::AlreadyExists => "it exists already",
             Self::Conflict => "the request contradicts the present state",
             Self::SequenceGap => "a batch before this one is missing; resend from `expected`",
@@ -606,6 +623,7 @@ impl ErrorCode {
             Self::TooManyConnections => "too many connections",
             Self::DiskFull => "the disk is full; reads go on",
             Self::TooManyMembers => "the group has as many members as it may",
+            Self::Throttled => "the user's quota is used up; try again after the time given",
             Self::RequestTimeout => "the server could not finish in time",
             Self::ShuttingDown => "the server is shutting down",
             Self::PartitionReadOnly => "the partition takes no appends",
@@ -677,7 +695,7 @@ impl ErrorCode {
             | Self::BadFrame
             | Self::ConcurrentCall
             | Self::ClientInternal => &[],
-            Self::PermissionDenied => &["action"],
+            Self::PermissionDenied => &["action", "resource"],
             Self::StreamNotFound => &["stream"],
             Self::TopicNotFound => &["topic"],
             Self::PartitionNotFound => &["partition"],
@@ -686,6 +704,7 @@ impl ErrorCode {
             Self::SubscriptionNotFound => &["subscription"],
             Self::OffsetOutOfRange => &["log_start_offset", "visible_end_offset"],
             Self::GroupNotFound | Self::NoStoredOffset => &["group"],
+            Self::RoleNotFound => &["role"],
             Self::SequenceGap => &["expected"],
             Self::LogTruncated => &["divergence_offset", "leader_epoch"],
             Self::OffsetRegression => &["stored_offset"],
@@ -695,6 +714,7 @@ impl ErrorCode {
             | Self::TooManyConnections
             | Self::TooManyMembers
             | Self::QueueFull => &["limit"],
+            Self::Throttled => &["quota"],
             Self::PartitionReadOnly | Self::PartitionUnavailable | Self::GroupUnavailable | Self::TlsFailed => {
                 &["reason"]
             }

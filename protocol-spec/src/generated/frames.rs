@@ -57,6 +57,20 @@ pub enum Kind {
     ListTokens = 0x003a,
     /// [`Status`].
     Status = 0x0040,
+    /// [`SetAccess`].
+    SetAccess = 0x0050,
+    /// [`DescribeAccess`].
+    DescribeAccess = 0x0051,
+    /// [`SetRole`].
+    SetRole = 0x0052,
+    /// [`DeleteRole`].
+    DeleteRole = 0x0053,
+    /// [`ListRoles`].
+    ListRoles = 0x0054,
+    /// [`SetQuota`].
+    SetQuota = 0x0058,
+    /// [`DescribeQuota`].
+    DescribeQuota = 0x0059,
     /// [`OpenProducer`].
     OpenProducer = 0x0100,
     /// [`Produce`].
@@ -145,6 +159,20 @@ pub enum Kind {
     Tokens = 0x803a,
     /// [`ServerStatus`].
     ServerStatus = 0x8040,
+    /// [`AccessSet`].
+    AccessSet = 0x8050,
+    /// [`AccessDescribed`].
+    AccessDescribed = 0x8051,
+    /// [`RoleSet`].
+    RoleSet = 0x8052,
+    /// [`RoleDeleted`].
+    RoleDeleted = 0x8053,
+    /// [`Roles`].
+    Roles = 0x8054,
+    /// [`QuotaSet`].
+    QuotaSet = 0x8058,
+    /// [`QuotaDescribed`].
+    QuotaDescribed = 0x8059,
     /// [`ProducerOpened`].
     ProducerOpened = 0x8100,
     /// [`ProduceAck`].
@@ -205,6 +233,13 @@ impl Kind {
         Self::DeleteToken,
         Self::ListTokens,
         Self::Status,
+        Self::SetAccess,
+        Self::DescribeAccess,
+        Self::SetRole,
+        Self::DeleteRole,
+        Self::ListRoles,
+        Self::SetQuota,
+        Self::DescribeQuota,
         Self::OpenProducer,
         Self::Produce,
         Self::Fetch,
@@ -249,6 +284,13 @@ impl Kind {
         Self::TokenDeleted,
         Self::Tokens,
         Self::ServerStatus,
+        Self::AccessSet,
+        Self::AccessDescribed,
+        Self::RoleSet,
+        Self::RoleDeleted,
+        Self::Roles,
+        Self::QuotaSet,
+        Self::QuotaDescribed,
         Self::ProducerOpened,
         Self::ProduceAck,
         Self::Fetched,
@@ -293,6 +335,13 @@ impl Kind {
             Self::DeleteToken => "DeleteToken",
             Self::ListTokens => "ListTokens",
             Self::Status => "Status",
+            Self::SetAccess => "SetAccess",
+            Self::DescribeAccess => "DescribeAccess",
+            Self::SetRole => "SetRole",
+            Self::DeleteRole => "DeleteRole",
+            Self::ListRoles => "ListRoles",
+            Self::SetQuota => "SetQuota",
+            Self::DescribeQuota => "DescribeQuota",
             Self::OpenProducer => "OpenProducer",
             Self::Produce => "Produce",
             Self::Fetch => "Fetch",
@@ -337,6 +386,13 @@ impl Kind {
             Self::TokenDeleted => "TokenDeleted",
             Self::Tokens => "Tokens",
             Self::ServerStatus => "ServerStatus",
+            Self::AccessSet => "AccessSet",
+            Self::AccessDescribed => "AccessDescribed",
+            Self::RoleSet => "RoleSet",
+            Self::RoleDeleted => "RoleDeleted",
+            Self::Roles => "Roles",
+            Self::QuotaSet => "QuotaSet",
+            Self::QuotaDescribed => "QuotaDescribed",
             Self::ProducerOpened => "ProducerOpened",
             Self::ProduceAck => "ProduceAck",
             Self::Fetched => "Fetched",
@@ -382,6 +438,13 @@ impl Kind {
             0x0039 => Self::DeleteToken,
             0x003a => Self::ListTokens,
             0x0040 => Self::Status,
+            0x0050 => Self::SetAccess,
+            0x0051 => Self::DescribeAccess,
+            0x0052 => Self::SetRole,
+            0x0053 => Self::DeleteRole,
+            0x0054 => Self::ListRoles,
+            0x0058 => Self::SetQuota,
+            0x0059 => Self::DescribeQuota,
             0x0100 => Self::OpenProducer,
             0x0101 => Self::Produce,
             0x0102 => Self::Fetch,
@@ -426,6 +489,13 @@ impl Kind {
             0x8039 => Self::TokenDeleted,
             0x803a => Self::Tokens,
             0x8040 => Self::ServerStatus,
+            0x8050 => Self::AccessSet,
+            0x8051 => Self::AccessDescribed,
+            0x8052 => Self::RoleSet,
+            0x8053 => Self::RoleDeleted,
+            0x8054 => Self::Roles,
+            0x8058 => Self::QuotaSet,
+            0x8059 => Self::QuotaDescribed,
             0x8100 => Self::ProducerOpened,
             0x8101 => Self::ProduceAck,
             0x8102 => Self::Fetched,
@@ -450,6 +520,13 @@ impl Kind {
     pub const fn since(self) -> u16 {
         match self {
             Self::DeleteMessages
+            | Self::SetAccess
+            | Self::DescribeAccess
+            | Self::SetRole
+            | Self::DeleteRole
+            | Self::ListRoles
+            | Self::SetQuota
+            | Self::DescribeQuota
             | Self::ReadSequences
             | Self::JoinGroup
             | Self::LeaveGroup
@@ -462,6 +539,13 @@ impl Kind {
             | Self::GroupChanged
             | Self::MembershipEnded
             | Self::MessagesDeleted
+            | Self::AccessSet
+            | Self::AccessDescribed
+            | Self::RoleSet
+            | Self::RoleDeleted
+            | Self::Roles
+            | Self::QuotaSet
+            | Self::QuotaDescribed
             | Self::SequencesRead
             | Self::GroupJoined
             | Self::GroupLeft
@@ -530,6 +614,20 @@ pub enum Request {
     ListTokens(ListTokens),
     /// [`Status`].
     Status(Status),
+    /// [`SetAccess`].
+    SetAccess(SetAccess),
+    /// [`DescribeAccess`].
+    DescribeAccess(DescribeAccess),
+    /// [`SetRole`].
+    SetRole(SetRole),
+    /// [`DeleteRole`].
+    DeleteRole(DeleteRole),
+    /// [`ListRoles`].
+    ListRoles(ListRoles),
+    /// [`SetQuota`].
+    SetQuota(SetQuota),
+    /// [`DescribeQuota`].
+    DescribeQuota(DescribeQuota),
     /// [`OpenProducer`].
     OpenProducer(OpenProducer),
     /// [`Produce`].
@@ -594,6 +692,13 @@ impl Request {
             Kind::DeleteToken => Self::DeleteToken(DeleteToken::decode(control)?),
             Kind::ListTokens => Self::ListTokens(ListTokens::decode(control)?),
             Kind::Status => Self::Status(Status::decode(control)?),
+            Kind::SetAccess => Self::SetAccess(SetAccess::decode(control)?),
+            Kind::DescribeAccess => Self::DescribeAccess(DescribeAccess::decode(control)?),
+            Kind::SetRole => Self::SetRole(SetRole::decode(control)?),
+            Kind::DeleteRole => Self::DeleteRole(DeleteRole::decode(control)?),
+            Kind::ListRoles => Self::ListRoles(ListRoles::decode(control)?),
+            Kind::SetQuota => Self::SetQuota(SetQuota::decode(control)?),
+            Kind::DescribeQuota => Self::DescribeQuota(DescribeQuota::decode(control)?),
             Kind::OpenProducer => Self::OpenProducer(OpenProducer::decode(control)?),
             Kind::Produce => Self::Produce(Produce::decode(control)?),
             Kind::Fetch => Self::Fetch(Fetch::decode(control)?),
@@ -640,6 +745,13 @@ impl Request {
             Self::DeleteToken(_) => Kind::DeleteToken,
             Self::ListTokens(_) => Kind::ListTokens,
             Self::Status(_) => Kind::Status,
+            Self::SetAccess(_) => Kind::SetAccess,
+            Self::DescribeAccess(_) => Kind::DescribeAccess,
+            Self::SetRole(_) => Kind::SetRole,
+            Self::DeleteRole(_) => Kind::DeleteRole,
+            Self::ListRoles(_) => Kind::ListRoles,
+            Self::SetQuota(_) => Kind::SetQuota,
+            Self::DescribeQuota(_) => Kind::DescribeQuota,
             Self::OpenProducer(_) => Kind::OpenProducer,
             Self::Produce(_) => Kind::Produce,
             Self::Fetch(_) => Kind::Fetch,
@@ -685,6 +797,13 @@ impl Request {
             Self::DeleteToken(message) => message.encode(out),
             Self::ListTokens(message) => message.encode(out),
             Self::Status(message) => message.encode(out),
+            Self::SetAccess(message) => message.encode(out),
+            Self::DescribeAccess(message) => message.encode(out),
+            Self::SetRole(message) => message.encode(out),
+            Self::DeleteRole(message) => message.encode(out),
+            Self::ListRoles(message) => message.encode(out),
+            Self::SetQuota(message) => message.encode(out),
+            Self::DescribeQuota(message) => message.encode(out),
             Self::OpenProducer(message) => message.encode(out),
             Self::Produce(message) => message.encode(out),
             Self::Fetch(message) => message.encode(out),
@@ -843,6 +962,48 @@ impl From<Status> for Request {
     }
 }
 
+impl From<SetAccess> for Request {
+    fn from(message: SetAccess) -> Self {
+        Self::SetAccess(message)
+    }
+}
+
+impl From<DescribeAccess> for Request {
+    fn from(message: DescribeAccess) -> Self {
+        Self::DescribeAccess(message)
+    }
+}
+
+impl From<SetRole> for Request {
+    fn from(message: SetRole) -> Self {
+        Self::SetRole(message)
+    }
+}
+
+impl From<DeleteRole> for Request {
+    fn from(message: DeleteRole) -> Self {
+        Self::DeleteRole(message)
+    }
+}
+
+impl From<ListRoles> for Request {
+    fn from(message: ListRoles) -> Self {
+        Self::ListRoles(message)
+    }
+}
+
+impl From<SetQuota> for Request {
+    fn from(message: SetQuota) -> Self {
+        Self::SetQuota(message)
+    }
+}
+
+impl From<DescribeQuota> for Request {
+    fn from(message: DescribeQuota) -> Self {
+        Self::DescribeQuota(message)
+    }
+}
+
 impl From<OpenProducer> for Request {
     fn from(message: OpenProducer) -> Self {
         Self::OpenProducer(message)
@@ -998,6 +1159,20 @@ pub enum ServerFrame {
     Tokens(Tokens),
     /// [`ServerStatus`].
     ServerStatus(ServerStatus),
+    /// [`AccessSet`].
+    AccessSet(AccessSet),
+    /// [`AccessDescribed`].
+    AccessDescribed(AccessDescribed),
+    /// [`RoleSet`].
+    RoleSet(RoleSet),
+    /// [`RoleDeleted`].
+    RoleDeleted(RoleDeleted),
+    /// [`Roles`].
+    Roles(Roles),
+    /// [`QuotaSet`].
+    QuotaSet(QuotaSet),
+    /// [`QuotaDescribed`].
+    QuotaDescribed(QuotaDescribed),
     /// [`ProducerOpened`].
     ProducerOpened(ProducerOpened),
     /// [`ProduceAck`].
@@ -1067,6 +1242,13 @@ impl ServerFrame {
             Kind::TokenDeleted => Self::TokenDeleted(TokenDeleted::decode(control)?),
             Kind::Tokens => Self::Tokens(Tokens::decode(control)?),
             Kind::ServerStatus => Self::ServerStatus(ServerStatus::decode(control)?),
+            Kind::AccessSet => Self::AccessSet(AccessSet::decode(control)?),
+            Kind::AccessDescribed => Self::AccessDescribed(AccessDescribed::decode(control)?),
+            Kind::RoleSet => Self::RoleSet(RoleSet::decode(control)?),
+            Kind::RoleDeleted => Self::RoleDeleted(RoleDeleted::decode(control)?),
+            Kind::Roles => Self::Roles(Roles::decode(control)?),
+            Kind::QuotaSet => Self::QuotaSet(QuotaSet::decode(control)?),
+            Kind::QuotaDescribed => Self::QuotaDescribed(QuotaDescribed::decode(control)?),
             Kind::ProducerOpened => Self::ProducerOpened(ProducerOpened::decode(control)?),
             Kind::ProduceAck => Self::ProduceAck(ProduceAck::decode(control)?),
             Kind::Fetched => Self::Fetched(Fetched::decode(control)?),
@@ -1118,6 +1300,13 @@ impl ServerFrame {
             Self::TokenDeleted(_) => Kind::TokenDeleted,
             Self::Tokens(_) => Kind::Tokens,
             Self::ServerStatus(_) => Kind::ServerStatus,
+            Self::AccessSet(_) => Kind::AccessSet,
+            Self::AccessDescribed(_) => Kind::AccessDescribed,
+            Self::RoleSet(_) => Kind::RoleSet,
+            Self::RoleDeleted(_) => Kind::RoleDeleted,
+            Self::Roles(_) => Kind::Roles,
+            Self::QuotaSet(_) => Kind::QuotaSet,
+            Self::QuotaDescribed(_) => Kind::QuotaDescribed,
             Self::ProducerOpened(_) => Kind::ProducerOpened,
             Self::ProduceAck(_) => Kind::ProduceAck,
             Self::Fetched(_) => Kind::Fetched,
@@ -1168,6 +1357,13 @@ impl ServerFrame {
             Self::TokenDeleted(message) => message.encode(out),
             Self::Tokens(message) => message.encode(out),
             Self::ServerStatus(message) => message.encode(out),
+            Self::AccessSet(message) => message.encode(out),
+            Self::AccessDescribed(message) => message.encode(out),
+            Self::RoleSet(message) => message.encode(out),
+            Self::RoleDeleted(message) => message.encode(out),
+            Self::Roles(message) => message.encode(out),
+            Self::QuotaSet(message) => message.encode(out),
+            Self::QuotaDescribed(message) => message.encode(out),
             Self::ProducerOpened(message) => message.encode(out),
             Self::ProduceAck(message) => message.encode(out),
             Self::Fetched(message) => message.encode(out),
@@ -1353,6 +1549,48 @@ impl From<Tokens> for ServerFrame {
 impl From<ServerStatus> for ServerFrame {
     fn from(message: ServerStatus) -> Self {
         Self::ServerStatus(message)
+    }
+}
+
+impl From<AccessSet> for ServerFrame {
+    fn from(message: AccessSet) -> Self {
+        Self::AccessSet(message)
+    }
+}
+
+impl From<AccessDescribed> for ServerFrame {
+    fn from(message: AccessDescribed) -> Self {
+        Self::AccessDescribed(message)
+    }
+}
+
+impl From<RoleSet> for ServerFrame {
+    fn from(message: RoleSet) -> Self {
+        Self::RoleSet(message)
+    }
+}
+
+impl From<RoleDeleted> for ServerFrame {
+    fn from(message: RoleDeleted) -> Self {
+        Self::RoleDeleted(message)
+    }
+}
+
+impl From<Roles> for ServerFrame {
+    fn from(message: Roles) -> Self {
+        Self::Roles(message)
+    }
+}
+
+impl From<QuotaSet> for ServerFrame {
+    fn from(message: QuotaSet) -> Self {
+        Self::QuotaSet(message)
+    }
+}
+
+impl From<QuotaDescribed> for ServerFrame {
+    fn from(message: QuotaDescribed) -> Self {
+        Self::QuotaDescribed(message)
     }
 }
 

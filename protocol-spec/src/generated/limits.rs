@@ -13,6 +13,8 @@ pub const MAX_BATCH_BYTES: usize = 16_777_216;
 pub const MAX_COMMIT_OFFSETS: usize = 4_096;
 /// Control part of a frame.
 pub const MAX_CONTROL_BYTES: usize = 1_048_576;
+/// Grants in one list: of a user, a role or the scope of a token.
+pub const MAX_GRANTS: usize = 1_024;
 /// Members of a group.
 pub const MAX_GROUP_MEMBERS: usize = 4_096;
 /// Topics and patterns a member of a group reads.
@@ -37,3 +39,5 @@ pub const MAX_PREAUTH_FRAME_BYTES: usize = 8_192;
 pub const MAX_REQUESTS_IN_FLIGHT: usize = 1_024;
 /// Live subscriptions of one connection.
 pub const MAX_SUBSCRIPTIONS: usize = 4_096;
+/// Named roles of one user.
+pub const MAX_USER_ROLES: usize = 64;

@@ -395,6 +395,8 @@ pub struct CreateUser {
     pub password: Bytes,
     /// Role.
     pub role: Role,
+    /// What it may do from the start; absent: nothing.
+    pub grants: Option<Vec<AccessGrant>>,
 }
 
 impl std::fmt::Debug for CreateUser {
@@ -403,6 +405,7 @@ impl std::fmt::Debug for CreateUser {
             .field("user", &self.user)
             .field("password", &crate::wire::Redacted)
             .field("role", &self.role)
+            .field("grants", &self.grants)
             .finish()
     }
 }
@@ -415,7 +418,20 @@ impl Message for CreateUser {
         self.role.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { user: Wire::get(reader)?, password: Wire::get(reader)?, role: Wire::get(reader)? })
+        Ok(Self { user: Wire::get(reader)?, password: Wire::get(reader)?, role: Wire::get(reader)?, grants: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(32769, self.grants.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            32769 => self.grants = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.grants.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Call for CreateUser {
@@ -522,6 +538,8 @@ pub struct CreateToken {
     pub user: Option<String>,
     /// Expires at us.
     pub expires_at_us: Option<i64>,
+    /// What the token may do at most; absent: all its user may.
+    pub scope: Option<Vec<AccessGrant>>,
 }
 
 impl Message for CreateToken {
@@ -532,7 +550,20 @@ impl Message for CreateToken {
         self.expires_at_us.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { name: Wire::get(reader)?, user: Wire::get(reader)?, expires_at_us: Wire::get(reader)? })
+        Ok(Self { name: Wire::get(reader)?, user: Wire::get(reader)?, expires_at_us: Wire::get(reader)?, scope: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(32769, self.scope.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            32769 => self.scope = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.scope.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Call for CreateToken {
@@ -595,6 +626,153 @@ impl Message for Status {
 }
 impl Call for Status {
     type Reply = ServerStatus;
+}
+
+/// Replaces what a member may do: its named roles and its own grants. Kind `0x0050`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAccess {
+    /// Name.
+    pub user: String,
+    /// Named roles, each of which exists.
+    pub roles: Vec<String>,
+    /// Besides what the roles allow.
+    pub grants: Vec<AccessGrant>,
+}
+
+impl Message for SetAccess {
+    const KIND: Kind = Kind::SetAccess;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.user.put(out);
+        self.roles.put(out);
+        self.grants.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { user: Wire::get(reader)?, roles: Wire::get(reader)?, grants: Wire::get(reader)? })
+    }
+}
+impl Call for SetAccess {
+    type Reply = AccessSet;
+}
+
+/// What a user may do. Kind `0x0051`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeAccess {
+    /// Absent: the caller; another's needs role admin.
+    pub user: Option<String>,
+}
+
+impl Message for DescribeAccess {
+    const KIND: Kind = Kind::DescribeAccess;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.user.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { user: Wire::get(reader)? })
+    }
+}
+impl Call for DescribeAccess {
+    type Reply = AccessDescribed;
+}
+
+/// Creates a named role, or replaces what it allows, for all who have it. Kind `0x0052`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetRole {
+    /// Name.
+    pub role: String,
+    /// What it allows.
+    pub grants: Vec<AccessGrant>,
+}
+
+impl Message for SetRole {
+    const KIND: Kind = Kind::SetRole;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.role.put(out);
+        self.grants.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { role: Wire::get(reader)?, grants: Wire::get(reader)? })
+    }
+}
+impl Call for SetRole {
+    type Reply = RoleSet;
+}
+
+/// Deletes a named role and takes it from all who have it. Kind `0x0053`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteRole {
+    /// Name.
+    pub role: String,
+}
+
+impl Message for DeleteRole {
+    const KIND: Kind = Kind::DeleteRole;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.role.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { role: Wire::get(reader)? })
+    }
+}
+impl Call for DeleteRole {
+    type Reply = RoleDeleted;
+}
+
+/// Request. Kind `0x0054`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListRoles {}
+
+impl Message for ListRoles {
+    const KIND: Kind = Kind::ListRoles;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Call for ListRoles {
+    type Reply = Roles;
+}
+
+/// Replaces what a user may take of the server. Kind `0x0058`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetQuota {
+    /// Name.
+    pub user: String,
+    /// All limits; none of them is 0.
+    pub quota: Quota,
+}
+
+impl Message for SetQuota {
+    const KIND: Kind = Kind::SetQuota;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.user.put(out);
+        self.quota.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { user: Wire::get(reader)?, quota: Wire::get(reader)? })
+    }
+}
+impl Call for SetQuota {
+    type Reply = QuotaSet;
+}
+
+/// What a user may take of the server. Kind `0x0059`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeQuota {
+    /// Absent: the caller; another's needs role admin.
+    pub user: Option<String>,
+}
+
+impl Message for DescribeQuota {
+    const KIND: Kind = Kind::DescribeQuota;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.user.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { user: Wire::get(reader)? })
+    }
+}
+impl Call for DescribeQuota {
+    type Reply = QuotaDescribed;
 }
 
 /// Takes a producer identity. With an earlier one, its next epoch: what the earlier epoch still sends is then fenced. Kind `0x0100`.
@@ -2024,6 +2202,182 @@ impl Reply for ServerStatus {
     fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
         match frame {
             ServerFrame::ServerStatus(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Holds on every core: what is no longer allowed is refused from here on, and its subscriptions end. Kind `0x8050`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessSet {}
+
+impl Message for AccessSet {
+    const KIND: Kind = Kind::AccessSet;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for AccessSet {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::AccessSet(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8051`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessDescribed {
+    /// Name.
+    pub user: String,
+    /// Of the user.
+    pub role: Role,
+    /// Its named roles, by name.
+    pub roles: Vec<String>,
+    /// Its own, by pattern.
+    pub grants: Vec<AccessGrant>,
+    /// All together, by pattern; that of an admin is every action on `*/*`.
+    pub effective: Vec<AccessGrant>,
+}
+
+impl Message for AccessDescribed {
+    const KIND: Kind = Kind::AccessDescribed;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.user.put(out);
+        self.role.put(out);
+        self.roles.put(out);
+        self.grants.put(out);
+        self.effective.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            user: Wire::get(reader)?,
+            role: Wire::get(reader)?,
+            roles: Wire::get(reader)?,
+            grants: Wire::get(reader)?,
+            effective: Wire::get(reader)?,
+        })
+    }
+}
+impl Reply for AccessDescribed {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::AccessDescribed(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8052`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleSet {}
+
+impl Message for RoleSet {
+    const KIND: Kind = Kind::RoleSet;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for RoleSet {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::RoleSet(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8053`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleDeleted {}
+
+impl Message for RoleDeleted {
+    const KIND: Kind = Kind::RoleDeleted;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for RoleDeleted {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::RoleDeleted(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8054`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// By name.
+    pub roles: Vec<RoleInfo>,
+}
+
+impl Message for Roles {
+    const KIND: Kind = Kind::Roles;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.roles.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { roles: Wire::get(reader)? })
+    }
+}
+impl Reply for Roles {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::Roles(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8058`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaSet {}
+
+impl Message for QuotaSet {
+    const KIND: Kind = Kind::QuotaSet;
+    fn encode_fields(&self, _out: &mut BytesMut) {}
+    fn decode_fields(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {})
+    }
+}
+impl Reply for QuotaSet {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::QuotaSet(reply) => Ok(reply),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+/// Reply. Kind `0x8059`. Since version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaDescribed {
+    /// Name.
+    pub user: String,
+    /// Its limits.
+    pub quota: Quota,
+}
+
+impl Message for QuotaDescribed {
+    const KIND: Kind = Kind::QuotaDescribed;
+    fn encode_fields(&self, out: &mut BytesMut) {
+        self.user.put(out);
+        self.quota.put(out);
+    }
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { user: Wire::get(reader)?, quota: Wire::get(reader)? })
+    }
+}
+impl Reply for QuotaDescribed {
+    fn from_frame(frame: ServerFrame) -> Result<Self, Box<ServerFrame>> {
+        match frame {
+            ServerFrame::QuotaDescribed(reply) => Ok(reply),
             other => Err(Box::new(other)),
         }
     }

@@ -6,6 +6,26 @@ use bytes::BytesMut;
 use super::enums::*;
 use crate::wire::{DecodeError, Reader, Wire, wire_element};
 
+/// What may be done with the topics a pattern matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessGrant {
+    /// `stream/topic`, with `*` for any run of characters but `/`.
+    pub pattern: String,
+    /// Sum of 1 read, 2 write, 4 admin, 8 group; not 0, no other bits.
+    pub actions: u8,
+}
+
+impl Wire for AccessGrant {
+    fn put(&self, out: &mut BytesMut) {
+        self.pattern.put(out);
+        self.actions.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { pattern: Wire::get(reader)?, actions: Wire::get(reader)? })
+    }
+}
+wire_element!(AccessGrant);
+
 /// A partition that a member of a group holds. `generation` is the group's when the member got it, and stays while it keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
@@ -343,6 +363,37 @@ impl Wire for Position {
 }
 wire_element!(Position);
 
+/// What a user may take of the server, all its connections together; absent is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes a second it may send.
+    pub bytes_in: Option<u64>,
+    /// Bytes a second it is sent.
+    pub bytes_out: Option<u64>,
+    /// Requests a second.
+    pub requests: Option<u32>,
+    /// Connections at a time.
+    pub connections: Option<u32>,
+}
+
+impl Wire for Quota {
+    fn put(&self, out: &mut BytesMut) {
+        self.bytes_in.put(out);
+        self.bytes_out.put(out);
+        self.requests.put(out);
+        self.connections.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            bytes_in: Wire::get(reader)?,
+            bytes_out: Wire::get(reader)?,
+            requests: Wire::get(reader)?,
+            connections: Wire::get(reader)?,
+        })
+    }
+}
+wire_element!(Quota);
+
 /// A partition that refuses appends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOnlyPartition {
@@ -373,6 +424,29 @@ impl Wire for ReadOnlyPartition {
     }
 }
 wire_element!(ReadOnlyPartition);
+
+/// A named role: grants that users can be given together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleInfo {
+    /// Name.
+    pub role: String,
+    /// What it allows.
+    pub grants: Vec<AccessGrant>,
+    /// Users that have it.
+    pub user_count: u32,
+}
+
+impl Wire for RoleInfo {
+    fn put(&self, out: &mut BytesMut) {
+        self.role.put(out);
+        self.grants.put(out);
+        self.user_count.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { role: Wire::get(reader)?, grants: Wire::get(reader)?, user_count: Wire::get(reader)? })
+    }
+}
+wire_element!(RoleInfo);
 
 /// What a group has stored for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -41,11 +41,14 @@ fn calls() -> Vec<Operation> {
 fn sample(kind: &str) -> Value {
     match kind.trim_end_matches('?') {
         "string" => Value::Text("name".to_owned()),
+        "[string]" => Value::List(vec![Value::Text("name/*:read".to_owned())]),
+        "u32" | "u64" => Value::U64(1),
         "bool" => Value::Bool(true),
         "i64" => Value::I64(-1),
         "position" => Value::Text("last(3)".to_owned()),
         "Role" => Value::Text("member".to_owned()),
         "TopicOptions" | "TopicChanges" => Value::Record(vec![("partition_count".into(), Value::F64(3.0))]),
+        "Quota" => Value::Record(vec![("bytes_in".into(), Value::U64(1))]),
         other => panic!("no sample of type {other}"),
     }
 }
@@ -80,7 +83,8 @@ fn every_call_takes_its_arguments_and_no_others() {
         assert_eq!(refused(&call.name, more), "more");
         for (at, argument) in call.arguments.iter().enumerate() {
             let mut wrong = samples(&call);
-            wrong[at].1 = Value::List(Vec::new());
+            // Neither anything else nor a list of anything else.
+            wrong[at].1 = Value::List(vec![Value::List(Vec::new())]);
             assert_eq!(refused(&call.name, wrong), argument.name, "{}", call.name);
         }
     }

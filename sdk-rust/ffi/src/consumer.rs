@@ -307,7 +307,7 @@ impl Consumer {
     }
 
     /// The next change of what it reads: `Output::Value` of a record `{kind, partitions}`, or `Output::Nothing` when `timeout`
-    /// has passed. Given up, it loses nothing.
+    /// has passed. Cancelled in the moment of a change, it loses that one: `assignments` tells what is held.
     pub fn next_change(&self, timeout: Option<Duration>, to: To) -> Operation {
         self.start(to, move |inner, _| async move {
             let change = inner.consumer.next_change(timeout).await?;

@@ -79,7 +79,7 @@ impl Consumer {
     /// Stores offsets of the caller's choice, all or none. They may go back only after a seek.
     ///
     /// # Errors
-    /// As [`Consumer::commit`]; `OFFSET_REGRESSION`; `INVALID_ARGUMENT` beyond the end of a partition.
+    /// As [`Consumer::commit`]; `OFFSET_REGRESSION`.
     pub async fn commit_offsets(&self, offsets: &[PartitionOffset]) -> Result<()> {
         let group = self.group()?;
         let mut seen = BTreeSet::new();

@@ -119,7 +119,8 @@ pub(crate) fn last_commit(index: usize, lane: &InboundLane, auto_commit: bool) -
     let processed = lane.progress.processed.filter(|_| auto_commit);
     let (offset, epoch) = match processed {
         Some(processed) => processed,
-        None => (lane.progress.floor?, lane.epoch),
+        // What is stored stays with the epoch it was stored with; that of the lane is of a later message.
+        None => (lane.progress.floor?, None),
     };
     Some(CommitOffset { release: true, ..Entry::new(index, lane, offset, epoch).commit })
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use levada_protocol::messages::{Durability, Position, Strategy, TopicChanges, TopicCompression, TopicOptions};
+use levada_protocol::messages::{Durability, Position, Quota, Strategy, TopicChanges, TopicCompression, TopicOptions};
 
 use super::enums::{CompressionName, OnCorrupt, OnOutOfRange, OnTruncated};
 use crate::error::Result;
@@ -794,6 +794,44 @@ impl fmt::Debug for ProducerOptions {
             .field("external_sequence", &self.external_sequence)
             .field("max_buffered_bytes", &self.max_buffered_bytes)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a user may take of the server, all its connections together; what is absent is unlimited. These are the defaults.
+pub(crate) fn default_quota() -> Quota {
+    Quota { bytes_in: None, bytes_out: None, requests: None, connections: None }
+}
+
+/// Whether everything is in range.
+pub(crate) fn check_quota(options: &Quota) -> Result<()> {
+    if let Some(value) = options.bytes_in {
+        range::number("bytes_in", value, 1, 1_125_899_906_842_624)?;
+    }
+    if let Some(value) = options.bytes_out {
+        range::number("bytes_out", value, 1, 1_125_899_906_842_624)?;
+    }
+    if let Some(value) = options.requests {
+        range::number("requests", value, 1, 1_000_000_000)?;
+    }
+    if let Some(value) = options.connections {
+        range::number("connections", value, 1, 1_000_000_000)?;
+    }
+    Ok(())
+}
+
+impl FromValue for Quota {
+    fn from_value(name: &str, value: Value) -> Result<Self> {
+        let Value::Record(named) = value else {
+            return Err(unexpected(name, "a record", &value));
+        };
+        let mut given = Arguments::new(named, &["bytes_in", "bytes_out", "requests", "connections"])?;
+        let mut options = default_quota();
+        given.set("bytes_in", &mut options.bytes_in)?;
+        given.set("bytes_out", &mut options.bytes_out)?;
+        given.set("requests", &mut options.requests)?;
+        given.set("connections", &mut options.connections)?;
+        check_quota(&options)?;
+        Ok(options)
     }
 }
 

@@ -125,7 +125,7 @@ async fn a_commit_takes_everything_handed_out_and_waits_until_it_is_stored() {
     consumer.commit().await.unwrap();
     assert_eq!([stage.stored(0).unwrap_or(0), stage.stored(1).unwrap_or(0)], offsets);
     assert_eq!(consumer.committed(TOPIC, 0).await.unwrap(), stage.stored(0));
-    assert_eq!(last_offsets(&stage)[0].epoch, 1);
+    assert_eq!(last_offsets(&stage)[0].epoch, Some(1));
     let commits = stage.commits().len();
     consumer.commit().await.unwrap();
     assert_eq!(stage.commits().len(), commits, "there was nothing new");
@@ -199,8 +199,8 @@ async fn without_auto_commit_a_release_says_what_was_committed() {
     receive(&consumer, 3).await;
     stage.reassign("member-1", &[], &[0]);
     settle().await;
-    let released: Vec<_> = last_offsets(&stage).into_iter().map(|one| (one.offset, one.release)).collect();
-    assert_eq!(released, [(3, true)]);
+    let released: Vec<_> = last_offsets(&stage).into_iter().map(|one| (one.offset, one.epoch, one.release)).collect();
+    assert_eq!(released, [(3, None, true)], "with the epoch it was stored with, which the server knows");
     consumer.commit().await.unwrap();
     assert_eq!(stage.stored(0), Some(3), "what another member has is left out");
 }

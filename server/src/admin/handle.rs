@@ -4,6 +4,7 @@ use levada_protocol::ErrorCode;
 use levada_protocol::messages::*;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::failure::Failure;
 
@@ -55,6 +56,13 @@ admin_replies!(
     TokenCreated,
     TokenDeleted,
     Tokens,
+    AccessSet,
+    AccessDescribed,
+    RoleSet,
+    RoleDeleted,
+    Roles,
+    QuotaSet,
+    QuotaDescribed,
     ServerStatus,
     ProducerOpened,
     GroupJoined,
@@ -86,13 +94,26 @@ pub enum AdminMessage {
 #[derive(Clone, Debug)]
 pub struct AdminHandle {
     inbox: mpsc::Sender<AdminMessage>,
+    audit: Audit,
 }
 
 impl AdminHandle {
     /// The other end of `inbox`.
     #[must_use]
     pub fn new(inbox: mpsc::Sender<AdminMessage>) -> Self {
-        Self { inbox }
+        Self { inbox, audit: Audit::default() }
+    }
+
+    /// The same, with a log of who asked for what.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// The log of who asked for what.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Carries out a request that [`crate::admin::authorize`] has let through. A change is answered when it is durable and

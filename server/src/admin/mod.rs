@@ -1,4 +1,4 @@
-//! Requests that are not about messages: streams, topics, users, tokens, status, producer identities.
+//! Requests that are not about messages: streams, topics, users, what these may do, tokens, status, producer identities.
 //!
 //! [`authorize`] is asked for every request of a connection, data requests included; the rest run on the control thread,
 //! where [`MetadataOwner`] is the one owner. One file per family of requests decides what happens; the owner makes it so.
@@ -6,9 +6,13 @@
 mod access;
 mod change;
 mod convert;
+mod grants;
 mod handle;
+#[cfg(test)]
+mod matrix;
 mod owner;
 mod producers;
+mod rights;
 mod shards;
 mod status;
 mod streams;
@@ -18,8 +22,10 @@ mod tokens;
 mod topics;
 mod users;
 
-pub use access::authorize;
+pub(crate) use access::missing;
+pub use access::{authorize, subscription_actions};
 pub(crate) use convert::role_info;
 pub use handle::{AdminHandle, AdminMessage, AdminReply};
 pub use owner::MetadataOwner;
+pub use rights::{Access, Rights, SYSTEM_STREAM};
 pub use shards::{ShardFigures, Shards};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use levada_protocol::ErrorCode;
 use levada_protocol::messages::{
-    DeleteMessages, MessagesDeleted, ProducerOpened, Request, TopicDescribed, TopicPurged,
+    DeleteMessages, MessagesDeleted, ProducerOpened, ReadOnlyPartition, Request, TopicDescribed, TopicPurged,
 };
 use levada_storage::AppendError;
 use levada_storage::disk::Space;
@@ -22,11 +22,12 @@ use super::convert::topic_info;
 use super::handle::{AdminMessage, AdminReply};
 use super::producers::{self, Opening, Taken};
 use super::shards::Shards;
-use super::{status, streams, tokens, topics, users};
+use super::{Access, grants, status, streams, tokens, topics, users};
 use crate::auth::{Hasher, Principal, TokenSecret};
 use crate::env::CoreEnv;
 use crate::failure::Failure;
 use crate::metadata::event::{Event, ProducerIdBlock, TopicRemoved};
+use crate::metadata::state::LEVEL_2;
 use crate::metadata::{CommitError, Layout, MetadataStore, Snapshot, directories};
 
 /// How often the storage looks after itself.
@@ -185,6 +186,10 @@ impl MetadataOwner {
                 tokens::create(&snapshot, principal, request, secret, now_us)
             }
             Request::DeleteToken(request) => tokens::delete(&snapshot, principal, &request),
+            Request::SetAccess(request) => grants::set_access(&snapshot, &request),
+            Request::SetRole(request) => grants::set_role(&request),
+            Request::DeleteRole(request) => grants::delete_role(&snapshot, &request),
+            Request::SetQuota(request) => grants::set_quota(&snapshot, &request),
             Request::OpenProducer(request) => {
                 match producers::open(&snapshot, &request, principal.user_id, &mut self.producer_ids, now_us) {
                     Ok(Opening::Now(opened)) => return Some((reply, Ok(opened.into()))),
@@ -200,20 +205,18 @@ impl MetadataOwner {
                     Err(failure) => Err(failure),
                 }
             }
-            Request::ListStreams(_) => return Some((reply, Ok(streams::list(&snapshot).into()))),
-            Request::DescribeStream(request) => {
-                return Some((reply, streams::describe(&snapshot, &request).map(Into::into)));
-            }
-            Request::ListTopics(request) => return Some((reply, topics::list(&snapshot, &request).map(Into::into))),
-            Request::ListUsers(_) => return Some((reply, Ok(users::list(&snapshot).into()))),
-            Request::DescribeUser(request) => {
-                return Some((reply, users::describe(&snapshot, &request).map(Into::into)));
-            }
-            Request::ListTokens(request) => {
-                return Some((reply, tokens::list(&snapshot, principal, &request).map(Into::into)));
-            }
+            Request::ListStreams(_)
+            | Request::DescribeStream(_)
+            | Request::ListTopics(_)
+            | Request::ListUsers(_)
+            | Request::DescribeUser(_)
+            | Request::ListTokens(_)
+            | Request::DescribeAccess(_)
+            | Request::ListRoles(_)
+            | Request::DescribeQuota(_) => return Some((reply, read(&snapshot, principal, &request))),
             Request::DescribeTopic(_) | Request::PurgeTopic(_) | Request::DeleteMessages(_) | Request::Status(_) => {
-                self.ask_shards(snapshot, request, reply);
+                let access = Access::of(&snapshot, principal);
+                self.ask_shards(snapshot, access, request, reply);
                 return None;
             }
             Request::Hello(_)
@@ -244,6 +247,9 @@ impl MetadataOwner {
 
     /// Durable, published, installed everywhere, then answered.
     async fn make(&mut self, change: Change) -> Answer {
+        if let Some(what) = change.events.iter().find_map(Event::beyond_level_1) {
+            self.store.snapshot().require_level(LEVEL_2, what)?;
+        }
         if !change.events.is_empty() {
             self.store.commit(&change.events).await.map_err(|error| refusal(&error))?;
             self.publish();
@@ -289,7 +295,7 @@ impl MetadataOwner {
         });
     }
 
-    fn ask_shards(&self, snapshot: Arc<Snapshot>, request: Request, reply: oneshot::Sender<Answer>) {
+    fn ask_shards(&self, snapshot: Arc<Snapshot>, access: Access, request: Request, reply: oneshot::Sender<Answer>) {
         let (shards, disk, root) = (Rc::clone(&self.shards), Rc::clone(&self.env.disk), self.layout.root().to_owned());
         let uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tokio::task::spawn_local(async move {
@@ -297,7 +303,10 @@ impl MetadataOwner {
                 Request::Status(_) => {
                     let space = disk.space(&root).await.unwrap_or(Space { total_bytes: 0, free_bytes: 0 });
                     let around = status::Surroundings { uptime_ms, disk_backend: disk.backend(), space };
-                    Ok(status::status(&snapshot, &shards.figures().await, &around).into())
+                    let mut status = status::status(&snapshot, &shards.figures().await, &around);
+                    let seen = |topic: &ReadOnlyPartition| access.sees(&topic.stream, &topic.topic);
+                    status.read_only_partitions.retain(seen);
+                    Ok(status.into())
                 }
                 Request::DescribeTopic(request) => match snapshot.find_topic(&request.stream, &request.topic) {
                     Ok(topic) => shards.describe(topic.topic_id).await.map(|partitions| {
@@ -312,6 +321,23 @@ impl MetadataOwner {
             };
             drop(reply.send(answer));
         });
+    }
+}
+
+/// What metadata alone answers.
+fn read(snapshot: &Snapshot, principal: &Principal, request: &Request) -> Answer {
+    let access = Access::of(snapshot, principal);
+    match request {
+        Request::ListStreams(_) => Ok(streams::list(snapshot, &access).into()),
+        Request::DescribeStream(request) => streams::describe(snapshot, &access, request).map(Into::into),
+        Request::ListTopics(request) => topics::list(snapshot, &access, request).map(Into::into),
+        Request::ListUsers(_) => Ok(users::list(snapshot).into()),
+        Request::DescribeUser(request) => users::describe(snapshot, request).map(Into::into),
+        Request::ListTokens(request) => tokens::list(snapshot, principal, request).map(Into::into),
+        Request::DescribeAccess(request) => grants::describe_access(snapshot, principal, request).map(Into::into),
+        Request::ListRoles(_) => Ok(grants::list_roles(snapshot).into()),
+        Request::DescribeQuota(request) => grants::describe_quota(snapshot, principal, request).map(Into::into),
+        _ => Err(Failure::new(ErrorCode::UnknownKind)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use levada_protocol::messages::{PartitionInfo, Position, ReadOnlyPartition};
 use levada_storage::disk::LocalFuture;
 
@@ -41,6 +42,8 @@ pub trait Shards {
     fn purge(&self, topic_id: u32, partition: Option<u32>) -> LocalFuture<'_, Result<(), Failure>>;
     /// Deletes the messages of a partition before a position, durably; gives the new log start.
     fn trim(&self, topic_id: u32, partition: u32, before: Position) -> LocalFuture<'_, Result<u64, Failure>>;
+    /// Appends a batch of no producer; returns when it is as durable as its topic says.
+    fn append(&self, topic_id: u32, partition: u32, batch: Bytes) -> LocalFuture<'_, Result<(), Failure>>;
     /// Figures of every shard.
     fn figures(&self) -> LocalFuture<'_, Vec<ShardFigures>>;
 }

@@ -5,6 +5,7 @@ use levada_protocol::messages::{
 };
 use levada_protocol::{ErrorCode, names};
 
+use super::Access;
 use super::change::Change;
 use super::convert::{stream_info, topic_info};
 use crate::failure::Failure;
@@ -40,12 +41,18 @@ pub(super) fn delete(snapshot: &Snapshot, request: &DeleteStream) -> Result<Chan
     Ok(Change::new(events, move |_| Ok(StreamDeleted { topic_count })))
 }
 
-pub(super) fn list(snapshot: &Snapshot) -> Streams {
-    Streams { streams: snapshot.streams_by_name().map(|stream| stream_info(snapshot, stream)).collect() }
+pub(super) fn list(snapshot: &Snapshot, access: &Access) -> Streams {
+    let seen = snapshot.streams_by_name().filter(|stream| access.sees_stream(&stream.name));
+    Streams { streams: seen.map(|stream| stream_info(snapshot, stream)).collect() }
 }
 
-pub(super) fn describe(snapshot: &Snapshot, request: &DescribeStream) -> Result<StreamDescribed, Failure> {
+pub(super) fn describe(
+    snapshot: &Snapshot,
+    access: &Access,
+    request: &DescribeStream,
+) -> Result<StreamDescribed, Failure> {
     let stream = snapshot.stream_named(&request.stream).ok_or_else(|| stream_not_found(&request.stream))?;
-    let topics = snapshot.topics_of(stream.stream_id).map(|topic| topic_info(snapshot, topic)).collect();
+    let seen = snapshot.topics_of(stream.stream_id).filter(|topic| access.sees(&stream.name, &topic.name));
+    let topics = seen.map(|topic| topic_info(snapshot, topic)).collect();
     Ok(StreamDescribed { stream: stream_info(snapshot, stream), topics })
 }

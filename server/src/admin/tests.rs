@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use levada_protocol::messages::{CreateStream, ListStreams, PartitionInfo, Position, Request};
 use levada_storage::buffer::BufferPool;
 use levada_storage::crash::{CrashDisk, CrashOptions};
@@ -54,6 +55,10 @@ impl Shards for Slow {
 
     fn trim(&self, _topic_id: u32, _partition: u32, _before: Position) -> LocalFuture<'_, Result<u64, Failure>> {
         Box::pin(async { Ok(0) })
+    }
+
+    fn append(&self, _topic_id: u32, _partition: u32, _batch: Bytes) -> LocalFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn figures(&self) -> LocalFuture<'_, Vec<ShardFigures>> {

@@ -7,11 +7,12 @@ use levada_protocol::{ErrorCode, names};
 
 use super::change::Change;
 use super::convert::token_info;
+use super::grants::grants;
 use super::users::user_not_found;
 use crate::auth::{Principal, TokenSecret};
 use crate::failure::Failure;
 use crate::metadata::Snapshot;
-use crate::metadata::event::{TokenCreated as TokenWasCreated, TokenDeleted as TokenWasDeleted};
+use crate::metadata::event::{TokenCreated as TokenWasCreated, TokenDeleted as TokenWasDeleted, TokenScoped};
 use crate::metadata::model::User;
 
 fn owner<'a>(snapshot: &'a Snapshot, principal: &Principal, named: Option<&str>) -> Result<&'a Arc<User>, Failure> {
@@ -39,15 +40,19 @@ pub(super) fn create(
     if request.expires_at_us.is_some_and(|expires_at_us| expires_at_us <= now_us) {
         return Err(Failure::invalid("expires_at_us", "the token would have expired already"));
     }
+    let scope = request.scope.as_deref().map(grants).transpose()?;
+    let token_id = snapshot.next_token_id;
     let event = TokenWasCreated {
-        token_id: snapshot.next_token_id,
+        token_id,
         user_id,
         name: request.name.clone(),
         digest: secret.digest(),
         at_us: now_us,
         expires_at_us: request.expires_at_us,
     };
-    Ok(Change::new(vec![event.into()], move |snapshot| {
+    let mut events = vec![event.into()];
+    events.extend(scope.map(|scope| TokenScoped { token_id, scope }.into()));
+    Ok(Change::new(events, move |snapshot| {
         let token = snapshot.token_of(user_id, &request.name).ok_or_else(|| token_not_found(&request.name))?;
         Ok(TokenCreated { token: token_info(snapshot, token), secret: secret.text() })
     }))

@@ -6,9 +6,9 @@ use levada_protocol::messages::{
     AlterTopic, CreateTopic, DeleteTopic, ListTopics, TopicAltered, TopicCreated, TopicDeleted, Topics,
 };
 use levada_protocol::{ErrorCode, names};
-
 use levada_storage::config::MAX_SEGMENT_ROLL_AGE_US;
 
+use super::Access;
 use super::change::Change;
 use super::convert::{changed_options, topic_info, topic_options};
 use crate::failure::Failure;
@@ -19,7 +19,6 @@ use crate::metadata::event::{
 };
 use crate::metadata::model::Topic;
 use crate::metadata::snapshot::stream_not_found;
-use crate::metadata::state::LEVEL_2;
 
 /// Segments younger than this would be all headers.
 const MIN_SEGMENT_AGE_US: u64 = 1_000_000;
@@ -59,7 +58,6 @@ pub(super) fn alter(snapshot: &Snapshot, request: &AlterTopic) -> Result<Change,
     if let Some(asked) = request.segment_age_us {
         let segment_age_us = segment_age(asked)?;
         if segment_age_us != topic.options.segment_age_us {
-            snapshot.require_level(LEVEL_2, "a segment age")?;
             events.push(TopicSegmentAgeChanged { topic_id, segment_age_us }.into());
         }
     }
@@ -81,7 +79,7 @@ pub(super) fn delete(snapshot: &Snapshot, request: &DeleteTopic) -> Result<Chang
     Ok(Change::new(vec![event.into()], |_| Ok(TopicDeleted {})))
 }
 
-pub(super) fn list(snapshot: &Snapshot, request: &ListTopics) -> Result<Topics, Failure> {
+pub(super) fn list(snapshot: &Snapshot, access: &Access, request: &ListTopics) -> Result<Topics, Failure> {
     let topics: Vec<&Arc<Topic>> = match &request.stream {
         Some(name) => {
             let stream = snapshot.stream_named(name).ok_or_else(|| stream_not_found(name))?;
@@ -89,7 +87,8 @@ pub(super) fn list(snapshot: &Snapshot, request: &ListTopics) -> Result<Topics, 
         }
         None => snapshot.streams_by_name().flat_map(|stream| snapshot.topics_of(stream.stream_id)).collect(),
     };
-    Ok(Topics { topics: topics.into_iter().map(|topic| topic_info(snapshot, topic)).collect() })
+    let seen = topics.into_iter().filter(|topic| access.sees(snapshot.stream_name(topic), &topic.name));
+    Ok(Topics { topics: seen.map(|topic| topic_info(snapshot, topic)).collect() })
 }
 
 /// The partition of a request, if it names one, exists.

@@ -7,11 +7,12 @@ use levada_protocol::{ErrorCode, limits, names};
 
 use super::change::Change;
 use super::convert::{role, token_info, user_info};
+use super::grants::grants;
 use crate::failure::Failure;
 use crate::metadata::event::{
-    UserAltered as UserWasAltered, UserCreated as UserWasCreated, UserDeleted as UserWasDeleted,
+    AccessSet, UserAltered as UserWasAltered, UserCreated as UserWasCreated, UserDeleted as UserWasDeleted,
 };
-use crate::metadata::{Role, Snapshot};
+use crate::metadata::{Role, Snapshot, UserAccess};
 
 /// Shortest password.
 const MIN_PASSWORD_BYTES: usize = 8;
@@ -35,14 +36,21 @@ pub(super) fn create(snapshot: &Snapshot, request: CreateUser, hash: String, now
         let message = format!("user {} exists already", request.user);
         return Err(Failure::because(ErrorCode::AlreadyExists, message).with("name", request.user));
     }
+    // A client that knows of grants says which; the events hold together or not at all.
+    let grants = grants(request.grants.as_deref().unwrap_or_default())?;
+    let user_id = snapshot.next_user_id;
     let event = UserWasCreated {
-        user_id: snapshot.next_user_id,
+        user_id,
         name: request.user.clone(),
         role: role(request.role),
         password_hash: hash,
         at_us: now_us,
     };
-    Ok(Change::new(vec![event.into()], move |snapshot| {
+    // A new user has what members had before there were grants, unless this is said.
+    let is_said = grants != UserAccess::before_grants().grants;
+    let access = is_said.then(|| AccessSet { user_id, roles: Vec::new(), grants }.into());
+    let events = std::iter::once(event.into()).chain(access).collect();
+    Ok(Change::new(events, move |snapshot| {
         let user = snapshot.user_named(&request.user).ok_or_else(|| user_not_found(&request.user))?;
         Ok(UserCreated { user: user_info(snapshot, user) })
     }))

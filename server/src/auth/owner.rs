@@ -4,6 +4,7 @@
 //! password nobody has.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::admin::role_info;
+use crate::audit::{Audit, Record};
 use crate::auth::handle::{Attempt, AuthMessage, Session};
 use crate::auth::throttle::Throttle;
 use crate::auth::tickets::Tickets;
@@ -36,6 +38,8 @@ pub struct AuthOptions {
     pub allow_plaintext: bool,
     /// Life of a ticket.
     pub ticket_lifetime: Duration,
+    /// Hears of every password and token that was shown. A ticket goes on with what was recorded when it was given.
+    pub audit: Audit,
 }
 
 /// The owner. Its state changes in one task at a time: the core is single-threaded and nothing is borrowed over a wait.
@@ -91,14 +95,26 @@ impl Authenticator {
         while let Some(AuthMessage::Authenticate { attempt, reply }) = inbox.recv().await {
             let owner = Rc::clone(&self);
             tokio::task::spawn_local(async move {
-                let peer = attempt.peer;
+                let (peer, method, claimed) = (attempt.peer, attempt.request.method, attempt.request.user.clone());
                 let outcome = owner.check(attempt).await;
+                owner.record(peer, method, claimed, &outcome);
                 if let Err(failure) = &outcome {
                     tracing::info!(%peer, code = failure.code.name(), "authentication failed");
                 }
                 drop(reply.send(outcome));
             });
         }
+    }
+
+    fn record(&self, peer: IpAddr, method: AuthMethod, claimed: String, outcome: &Result<Session, Failure>) {
+        if method == AuthMethod::Ticket || !self.options.audit.is_on() {
+            return;
+        }
+        // Of a token that is not known nobody knows whose it is.
+        let user = outcome.as_ref().map_or(claimed, |session| session.principal.name.to_string());
+        let failure = outcome.as_ref().err().map(|failure| failure.code);
+        let resource = method.name().to_owned();
+        self.options.audit.record(Record { user, peer, action: "login", resource, failure });
     }
 
     async fn check(&self, attempt: Attempt) -> Result<Session, Failure> {

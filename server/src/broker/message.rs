@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::metadata::Snapshot;
 
 /// A request about messages, on its way to the shard that owns the partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum DataRequest {
     /// Append a batch: its producer part and body.
     Produce(Produce, Bytes),
@@ -95,6 +95,10 @@ pub enum ToConnection {
     Deliver(Box<Delivery>),
     /// A shard ended a subscription.
     Ended(u32, Box<Failure>),
+    /// Credit of a client whose quota was used up when it came.
+    Credit(Credit),
+    /// Somebody's rights have changed: what is under way may no longer be allowed.
+    AccessChanged,
     /// The connection is to be closed once the requests that change something are answered.
     Goodbye(GoodbyeReason, &'static str),
     /// The control thread answered an administrative request.

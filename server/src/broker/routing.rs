@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use levada_protocol::ErrorCode;
-use levada_protocol::messages::{PartitionInfo, Position, PositionResolved, ResolvePosition};
+use levada_protocol::messages::{Durability, PartitionInfo, Position, PositionResolved, Produce, ResolvePosition};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::broker::link::Link;
+use crate::broker::link::{ConnectionId, Link, Outbound, SharedBudget};
 use crate::broker::message::{DataRequest, ShardMessage, ToConnection};
 use crate::broker::readable::Readable;
 use crate::broker::status::ShardStatus;
@@ -87,6 +88,26 @@ impl ShardHandle {
     /// What the position or the log says.
     pub async fn trim(&self, topic_id: u32, partition: u32, before: Position) -> Result<u64, Failure> {
         self.ask(|reply| ShardMessage::Trim { topic_id, partition, before, reply }).await?
+    }
+
+    /// Appends a batch of no producer, the server's own; returns when it is as durable as its topic says. For the control
+    /// thread only.
+    ///
+    /// # Errors
+    /// What a Produce is answered.
+    pub async fn append(&self, topic_id: u32, partition: u32, batch: Bytes) -> Result<(), Failure> {
+        let (reply_to, mut replies) = mpsc::channel(1);
+        // Nothing but the one answer is ever sent back, so the budget is never asked.
+        let link = Arc::new(Link::new(ConnectionId(u64::MAX), Outbound::new(1, SharedBudget::new(1))));
+        let produce = Produce { topic_id, partition, durability: Durability::Memory };
+        let request = DataRequest::Produce(produce, batch);
+        let readable = Readable::default();
+        self.try_send(ShardMessage::Request { correlation: 1, request, reply_to, link, readable })?;
+        match replies.recv().await {
+            Some(ToConnection::Reply(..)) => Ok(()),
+            Some(ToConnection::Failed(_, failure)) => Err(failure),
+            _ => Err(Failure::new(ErrorCode::ShuttingDown)),
+        }
     }
 
     /// Figures. For the control thread only.

@@ -120,6 +120,8 @@ settings! {
     insecure_dev: bool = "LEVADA_INSECURE_DEV", "BOOL", num_args(0..=1), default_missing_value("true"), require_equals(true);
     /// Take passwords and tokens without TLS from other machines
     allow_plaintext_auth: bool = "LEVADA_ALLOW_PLAINTEXT_AUTH", "BOOL", num_args(0..=1), default_missing_value("true"), require_equals(true);
+    /// Record logins and changes in the topic _levada/audit, which admins can read
+    audit: bool = "LEVADA_AUDIT", "BOOL", num_args(0..=1), default_missing_value("true"), require_equals(true);
     /// TLS certificate chain, PEM
     tls_cert: PathBuf = "LEVADA_TLS_CERT", "FILE";
     /// TLS private key, PEM
@@ -239,6 +241,7 @@ impl Settings {
             cores: Some(u16::try_from(machine.cores.clamp(1, 64)).expect("clamped to 64")),
             insecure_dev: Some(false),
             allow_plaintext_auth: Some(false),
+            audit: Some(false),
             tls_cert: None,
             tls_key: None,
             disk_backend: Some(DiskBackend::Auto),
@@ -301,6 +304,7 @@ impl Settings {
             "cores" => plain(self.cores),
             "insecure_dev" => plain(self.insecure_dev),
             "allow_plaintext_auth" => plain(self.allow_plaintext_auth),
+            "audit" => plain(self.audit),
             "tls_cert" => path(self.tls_cert.as_ref()),
             "tls_key" => path(self.tls_key.as_ref()),
             "disk_backend" => choice(self.disk_backend),
@@ -379,6 +383,7 @@ impl Settings {
             shard_count,
             insecure_dev,
             allow_plaintext_auth: filled.allow_plaintext_auth.expect(expect),
+            audit: filled.audit.expect(expect),
             tls,
             disk_backend: filled.disk_backend.expect(expect),
             cache_bytes: filled.cache_bytes.expect(expect).0,

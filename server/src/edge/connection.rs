@@ -23,11 +23,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use crate::admin::Rights;
 use crate::broker::link::{OutboundCharge, REMOTE_INBOX_MESSAGES, SharedCharge};
 use crate::broker::{ConnectionId, Link, Mailbox, Origin, Outbound, Readable, ToConnection};
+use crate::edge::access::Pushing;
 use crate::edge::groups::{Carried, GroupsInbox, Positioning};
 use crate::edge::limits::Admitted;
 use crate::edge::listener::{Edge, Live};
+use crate::edge::quota::Metered;
 
 /// Bytes of deliveries that may wait for the socket: enough to keep it busy while the next are read.
 const OUTBOUND_BYTES: usize = 4 << 20;
@@ -103,8 +106,14 @@ pub(super) struct ConnectionTask<S> {
     pub(super) origin: Origin,
     pub(super) link: Arc<Link>,
     pub(super) readable: Readable,
-    /// Shard of each live subscription.
-    pub(super) subscriptions: BTreeMap<u32, u16>,
+    /// Live subscriptions, by the number the client gave them.
+    pub(super) subscriptions: BTreeMap<u32, Pushing>,
+    /// What the user takes, once it is known.
+    pub(super) metered: Option<Metered>,
+    /// What the principal may do.
+    pub(super) rights: Rights,
+    /// Topics of the Fetch requests under way, by correlation.
+    pub(super) fetching: BTreeMap<u32, u32>,
     /// Subscribe requests under way, by correlation.
     pub(super) subscribing: BTreeMap<u32, u32>,
     /// Assignments that subscriptions end with.
@@ -159,6 +168,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             link: Arc::new(Link::new(id, outbound)),
             readable: Readable::default(),
             subscriptions: BTreeMap::new(),
+            metered: None,
+            rights: Rights::default(),
+            fetching: BTreeMap::new(),
             subscribing: BTreeMap::new(),
             carried: BTreeMap::new(),
             positioning: BTreeMap::new(),

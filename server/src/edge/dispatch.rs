@@ -10,14 +10,16 @@ use levada_protocol::server::ServerEvent;
 use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::admin;
+use crate::audit::{self, Record};
 use crate::auth::{Attempt, Principal, Session};
 use crate::broker::message::FetchedBatches;
 use crate::broker::shard::Caller;
 use crate::broker::{DataReply, DataRequest, Delivery, Readable, ToConnection};
+use crate::edge::access::withdrawn;
 use crate::edge::connection::{ConnectionTask, Producing};
 use crate::edge::groups::ended;
 use crate::failure::Failure;
+use crate::metadata::Actions;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     /// Takes up what the client wants.
@@ -27,7 +29,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 self.readable = Readable::new(&hello.batch_formats, &hello.codecs);
                 tracing::debug!(peer = %self.peer, client = hello.client, version = hello.client_version, "hello");
                 if self.edge.options.insecure_dev {
-                    self.speak_for(Principal::insecure_dev());
+                    // It has no quota, so there is nothing to refuse.
+                    drop(self.speak_for(Principal::insecure_dev()));
                 }
             }
             ServerEvent::Authenticate { correlation, request } => self.authenticate(correlation, request),
@@ -45,7 +48,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     /// # Errors
     /// What is answered at once; everything else is answered later, through the mailbox.
     fn on_request(&mut self, correlation: u32, request: Request, body: Bytes) -> Result<(), Failure> {
-        self.authorize(&request)?;
+        self.authorize(&request).inspect_err(|failure| self.record_refusal(&request, failure))?;
+        self.meter(&request, body.len())?;
         match request {
             Request::Produce(produce) => {
                 self.check_batch_version(&body)?;
@@ -54,7 +58,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             Request::Fetch(fetch) => {
                 let owner = self.edge.shard.routes().shard_of(fetch.topic_id, fetch.partition);
-                self.route(correlation, owner, DataRequest::Fetch(fetch))
+                let topic_id = fetch.topic_id;
+                self.route(correlation, owner, DataRequest::Fetch(fetch))?;
+                self.fetching.insert(correlation, topic_id);
+                Ok(())
             }
             Request::ResolvePosition(resolve) => self.resolve_position(correlation, resolve),
             Request::Subscribe(subscribe) => self.subscribe(correlation, subscribe),
@@ -65,17 +72,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             Request::Unsubscribe(unsubscribe) => {
                 let id = unsubscribe.subscription;
-                let owner = self.subscriptions.get(&id).copied().ok_or_else(|| {
+                let owner = self.subscriptions.get(&id).map(|pushing| pushing.owner).ok_or_else(|| {
                     let failure = Failure::because(ErrorCode::SubscriptionNotFound, format!("no subscription {id}"));
                     failure.with("subscription", id)
                 })?;
                 self.route(correlation, owner, DataRequest::Unsubscribe(unsubscribe))
             }
             Request::Credit(credit) => {
-                if !self.credit_waiting(&credit)
-                    && let Some(owner) = self.subscriptions.get(&credit.subscription).copied()
-                {
-                    self.grant(owner, credit);
+                if !self.credit_waiting(&credit) {
+                    self.grant(credit);
                 }
                 Ok(())
             }
@@ -88,16 +93,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             | Request::DescribeGroup(_)
             | Request::DeleteGroup(_)) => self.ask_groups(correlation, request),
             request => {
+                let request = self.as_meant(request);
                 self.administrate(correlation, request);
                 Ok(())
             }
         }
-    }
-
-    fn authorize(&self, request: &Request) -> Result<(), Failure> {
-        let principal = self.live.principal.borrow();
-        let principal = principal.as_ref().ok_or_else(|| Failure::new(ErrorCode::Unauthenticated))?;
-        admin::authorize(&self.edge.shard.snapshot(), principal, request)
     }
 
     /// Puts the id of a named producer where its name is; ids of other users' producers tell nothing.
@@ -174,13 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         Ok(())
     }
 
-    /// Credit must arrive.
-    fn grant(&mut self, owner: u16, credit: levada_protocol::messages::Credit) {
-        let again = credit.clone();
-        if self.route(0, owner, DataRequest::Credit(credit)).is_ok() {
-            return;
+    /// A notice must arrive.
+    pub(super) fn notify(&mut self, owner: u16, notice: DataRequest) {
+        let again = notice.clone();
+        if self.route(0, owner, notice).is_err() {
+            self.send_later(owner, again);
         }
-        self.send_later(owner, DataRequest::Credit(again));
     }
 
     fn authenticate(&mut self, correlation: u32, request: Authenticate) {
@@ -198,18 +197,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let (admin, live) = (self.edge.admin.clone(), Rc::clone(&self.live));
         let principal = self.live.principal.borrow().clone();
         self.administering_count += 1;
+        let (audited, peer) = (self.edge.admin.audit().is_on().then(|| audit::audited(&request)).flatten(), self.peer);
+        let user = principal.as_ref().map(|principal| principal.name.to_string()).unwrap_or_default();
         tokio::task::spawn_local(async move {
             let outcome = match principal {
                 Some(principal) => admin.handle(principal, request).await,
                 None => Err(Failure::new(ErrorCode::Unauthenticated)),
             };
+            if let Some((action, resource)) = audited {
+                let failure = outcome.as_ref().err().map(|failure| failure.code);
+                admin.audit().record(Record { user, peer, action, resource, failure });
+            }
             live.mailbox.push(ToConnection::Admin(correlation, outcome.map(Box::new)));
         });
     }
 
-    fn speak_for(&mut self, principal: Principal) {
-        *self.live.principal.borrow_mut() = Some(principal);
-        self.admitted.authenticated();
+    /// What somebody tried to change and may not.
+    #[cold]
+    fn record_refusal(&self, request: &Request, failure: &Failure) {
+        let Some((action, resource)) = audit::audited(request) else { return };
+        let user =
+            self.live.principal.borrow().as_ref().map(|principal| principal.name.to_string()).unwrap_or_default();
+        let failure = Some(failure.code);
+        self.edge.admin.audit().record(Record { user, peer: self.peer, action, resource, failure });
     }
 
     /// Hands the machine what a shard or the control thread has for the client.
@@ -219,10 +229,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             ToConnection::Failed(correlation, failure) => self.fail(correlation, &failure),
             ToConnection::Deliver(delivery) => {
                 let Delivery { head, slices, charge } = *delivery;
+                // What was cut is pushed until its shard has heard of it.
                 if self.is_revoked() || !self.subscriptions.contains_key(&head.subscription) {
                     return self.link.outbound.cancel(charge);
                 }
                 self.charge(charge);
+                self.meter_out(&slices);
                 self.machine.deliver(&head, slices);
             }
             ToConnection::Ended(subscription, failure) => {
@@ -232,6 +244,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 self.forget_subscription(subscription);
                 self.machine.subscription_ended(&ended(subscription, &failure));
             }
+            ToConnection::Credit(credit) => self.grant(credit),
+            ToConnection::AccessChanged => self.on_access_changed(),
             ToConnection::Goodbye(reason, message) => self.drain(reason, message),
             ToConnection::Admin(correlation, outcome) => {
                 self.administering_count -= 1;
@@ -244,8 +258,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             ToConnection::Group(push) => self.on_group(*push),
             ToConnection::Session(correlation, session) => {
                 let Session { principal, reply } = *session;
-                self.speak_for(principal);
-                self.machine.authenticated(correlation, &reply);
+                match self.speak_for(principal) {
+                    Ok(()) => self.machine.authenticated(correlation, &reply),
+                    Err(failure) => self.fail(correlation, &failure),
+                }
             }
         }
     }
@@ -258,18 +274,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             DataReply::Fetched(fetched) => {
                 let FetchedBatches { head, slices, charge } = *fetched;
+                let topic_id = self.fetching.remove(&correlation);
+                if topic_id.is_some_and(|topic_id| !self.still_may(Actions::READ, topic_id)) {
+                    charge.into_iter().for_each(|charge| self.link.outbound.cancel(charge));
+                    return self.fail(correlation, &withdrawn());
+                }
                 if self.is_revoked() {
                     return charge.into_iter().for_each(|charge| self.link.outbound.cancel(charge));
                 }
                 if let Some(charge) = charge {
                     self.charge(charge);
                 }
+                self.meter_out(&slices);
                 self.machine.reply_with_body(correlation, &head, slices);
             }
             DataReply::Subscribed(subscribed) => {
                 let begun = self.subscribing.remove(&correlation);
-                if begun.is_some_and(|subscription| self.subscriptions.contains_key(&subscription)) {
+                if let Some(subscription) = begun.filter(|subscription| self.subscriptions.contains_key(subscription)) {
                     self.machine.reply(correlation, &subscribed);
+                    self.cut_unless_allowed(subscription);
                 } else {
                     self.fail(correlation, &Failure::new(ErrorCode::NotAssigned));
                 }
@@ -288,6 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             self.forget_subscription(subscription);
         }
         self.produced(correlation);
+        self.fetching.remove(&correlation);
         self.machine.fail(correlation, &failure.to_error());
     }
 }

@@ -10,7 +10,9 @@ use levada_protocol::messages::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::admin;
 use crate::broker::{DataRequest, ToConnection, routing};
+use crate::edge::access::Pushing;
 use crate::edge::connection::ConnectionTask;
 use crate::failure::Failure;
 use crate::groups::{GroupsMessage, PositionQuery, Push, Speaker, StoredPosition};
@@ -68,7 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let owner = self.edge.shard.routes().shard_of(subscribe.topic_id, subscribe.partition);
         let id = subscribe.subscription;
         self.check_new_subscription(id)?;
-        self.subscriptions.insert(id, owner);
+        let (topic_id, actions) = (subscribe.topic_id, admin::subscription_actions(&subscribe));
+        self.subscriptions.insert(id, Pushing { owner, topic_id, actions });
         self.subscribing.insert(correlation, id);
         self.machine.set_subscription_count(self.subscriptions.len());
         let Some(query) = query else {
@@ -110,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             (Some(_), Err(failure)) => Err(failure),
             (Some(Positioning::Subscribe(subscribe)), Ok(stored)) => {
                 at_stored(subscribe, stored).and_then(|subscribe| {
-                    let owner = self.subscriptions.get(&subscribe.subscription).copied();
+                    let owner = self.subscriptions.get(&subscribe.subscription).map(|pushing| pushing.owner);
                     let owner = owner.ok_or_else(|| Failure::new(ErrorCode::NotAssigned))?;
                     self.route(correlation, owner, DataRequest::Subscribe(subscribe))
                 })
@@ -174,8 +177,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     }
 
     /// Ends a subscription here and on its shard. One that is not answered yet fails when its answer comes.
-    fn cut(&mut self, id: u32, failure: &Failure) {
-        let Some(owner) = self.subscriptions.get(&id).copied() else { return };
+    pub(super) fn cut(&mut self, id: u32, failure: &Failure) {
+        let Some(owner) = self.subscriptions.get(&id).map(|pushing| pushing.owner) else { return };
         if self.route(0, owner, DataRequest::Cut(id)).is_err() {
             self.send_later(owner, DataRequest::Cut(id));
         }

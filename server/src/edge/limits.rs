@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::edge::quota::Meters;
+
 /// Limits of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -44,6 +46,7 @@ pub enum Refused {
 pub struct Connections {
     limits: ConnectionLimits,
     counts: Mutex<Counts>,
+    meters: Arc<Meters>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +60,13 @@ impl Connections {
     /// None yet.
     #[must_use]
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, counts: Mutex::default() })
+        Arc::new(Self { limits, counts: Mutex::default(), meters: Arc::default() })
+    }
+
+    /// What each user takes.
+    #[must_use]
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
     }
 
     /// How many there are.

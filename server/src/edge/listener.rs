@@ -78,7 +78,7 @@ pub struct Edge {
     pub(super) groups: GroupsHandle,
     pub(super) budget: Arc<SharedBudget>,
     tls: Option<TlsAcceptor>,
-    connections: Arc<Connections>,
+    pub(super) connections: Arc<Connections>,
     frame_buffers: BufferPool,
     /// What times of connection machines count from.
     started: Instant,
@@ -86,6 +86,8 @@ pub struct Edge {
     live: RefCell<BTreeMap<ConnectionId, Rc<Live>>>,
     all_gone: Notify,
     closing: Cell<bool>,
+    /// [`crate::metadata::State::access_version`] that connections have heard of.
+    access_version: Cell<u64>,
 }
 
 /// A connection as its edge knows it.
@@ -127,11 +129,12 @@ impl Edge {
             live: RefCell::default(),
             all_gone: Notify::new(),
             closing: Cell::new(false),
+            access_version: Cell::new(0),
         });
         let weak = Rc::downgrade(&edge);
         edge.shard.on_install(Box::new(move |snapshot| {
             if let Some(edge) = weak.upgrade() {
-                edge.part_from_revoked(snapshot);
+                edge.on_install(snapshot);
             }
         }));
         edge
@@ -244,6 +247,16 @@ impl Edge {
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.live.borrow().len()
+    }
+
+    /// Says goodbye to connections that may no longer be, and lets the others look at what they may do.
+    fn on_install(&self, snapshot: &Snapshot) {
+        self.part_from_revoked(snapshot);
+        if self.access_version.replace(snapshot.access_version) != snapshot.access_version {
+            for live in self.live.borrow().values() {
+                live.mailbox.push(ToConnection::AccessChanged);
+            }
+        }
     }
 
     /// Says goodbye to connections whose user is gone or has changed the password, or whose token was revoked.

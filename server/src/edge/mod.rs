@@ -4,12 +4,14 @@
 //! Reading order: [`listener`] takes a socket and finds out what it speaks; [`connection`] is its loop; `dispatch` is what
 //! a request leads to, `groups` what of it goes through the owner of groups. Must not know segment files.
 
+mod access;
 pub mod connection;
 mod dispatch;
 pub mod errors;
 mod groups;
 pub mod limits;
 pub mod listener;
+pub mod quota;
 pub mod tls;
 
 pub use limits::{ConnectionLimits, Connections};

@@ -5,12 +5,12 @@
 //! is told to release it, and only its last commit or the end of the release timeout lets the next member have it. What
 //! comes out is to be said only after its events are durable, in order.
 
+mod commits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use levada_protocol::messages::{
-    Assignment, Commit, CommitOffset, GroupChanged, GroupJoined, JoinGroup, MembershipEnded,
-};
+use levada_protocol::messages::{Assignment, GroupChanged, GroupJoined, JoinGroup, MembershipEnded};
 use levada_protocol::{ErrorCode, limits};
 
 use super::assign::{self, Key, ReadTopic};
@@ -19,7 +19,7 @@ use super::record::{
     Assigned, GenerationRaised, GroupEvent, GroupForgotten, MemberJoined, MemberLeft, MemberReplaced, OffsetsStored,
     PartitionKey, PartitionOffset, PartitionsAssigned, PartitionsReleased, PartitionsRevoked, TopicForgotten,
 };
-use super::state::{GroupState, Holding, StoredPosition};
+use super::state::{GroupState, Holding};
 use super::strategy;
 use crate::broker::ConnectionId;
 use crate::failure::Failure;
@@ -375,22 +375,6 @@ impl Machine {
         }
     }
 
-    /// Ends memberships by force, such as those of a user that may not read any more.
-    pub fn expel(&mut self, now: Now, failure: &Failure, is_meant: impl Fn(&str, &str) -> bool, out: &mut Outcome) {
-        let meant = self.state.members.iter().filter(|(id, member)| is_meant(id, &member.user));
-        let meant: Vec<String> = meant.map(|(id, _)| id.clone()).collect();
-        if meant.is_empty() {
-            return;
-        }
-        for id in meant {
-            if let Some(Session::Connected(connection)) = self.sessions.get(&id) {
-                out.pushes.push((*connection, Push::Ended(self.ended_with(&id, failure))));
-            }
-            self.remove_member(now, &id, out);
-        }
-        self.members_went(now, "a member had to go", out);
-    }
-
     /// Does what is due.
     pub fn tick(&mut self, now: Now, retention_us: i64, out: &mut Outcome) {
         let is_over = |session: &Session| matches!(session, Session::Lost { until_ms } if *until_ms <= now.at_ms);
@@ -428,106 +412,6 @@ impl Machine {
             now.at_ms.saturating_add(left_us.cast_unsigned().div_ceil(1000))
         });
         sessions.chain(self.releases.values().copied()).chain(expiry).min()
-    }
-
-    /// Stores offsets, all or none.
-    ///
-    /// # Errors
-    /// `UNKNOWN_MEMBER`, `NOT_ASSIGNED`, `GROUP_NOT_EMPTY`, `OFFSET_REGRESSION`, `INVALID_ARGUMENT`, `TOPIC_NOT_FOUND`,
-    /// `PARTITION_NOT_FOUND`; nothing is stored.
-    pub fn commit(
-        &mut self,
-        now: Now,
-        catalog: &Catalog,
-        speaker: ConnectionId,
-        commit: &Commit,
-        out: &mut Outcome,
-    ) -> Result<(), Failure> {
-        self.check_commit(catalog, speaker, commit)?;
-        let is_kept = |offset: &&CommitOffset| catalog.topic(offset.topic_id).is_some();
-        let offsets: Vec<_> =
-            commit.offsets.iter().filter(is_kept).map(|offset| self.partition_offset(offset)).collect();
-        if !offsets.is_empty() {
-            self.happen(OffsetsStored { offsets, at_us: now.at_us }, out);
-        }
-        let is_released = |key: &Key| self.state.holdings.get(key).is_some_and(|holding| holding.releasing);
-        let released = commit.offsets.iter().filter(|offset| offset.release);
-        let released: Vec<Key> =
-            released.map(|offset| (offset.topic_id, offset.partition)).filter(is_released).collect();
-        if commit.member.is_some() && !released.is_empty() {
-            self.release(&released, out);
-            self.give(now, &released, "a partition was released", out);
-        }
-        Ok(())
-    }
-
-    /// Who repeats what is stored, without knowing its epoch, leaves it as it is.
-    fn partition_offset(&self, commit: &CommitOffset) -> PartitionOffset {
-        let CommitOffset { topic_id, partition, offset, epoch, .. } = *commit;
-        let stored = self.state.offsets.get(&(topic_id, partition)).filter(|stored| stored.offset == offset);
-        PartitionOffset { topic_id, partition, offset, epoch: epoch.or(stored.and_then(|stored| stored.epoch)) }
-    }
-
-    fn check_commit(&self, catalog: &Catalog, speaker: ConnectionId, commit: &Commit) -> Result<(), Failure> {
-        if limits::MAX_COMMIT_OFFSETS < commit.offsets.len() {
-            let message = format!("{} partitions at most in one commit", limits::MAX_COMMIT_OFFSETS);
-            return Err(Failure::invalid("offsets", message));
-        }
-        match &commit.member {
-            Some(member) => self.check_speaker(speaker, member)?,
-            None => self.check_empty()?,
-        }
-        let mut seen = BTreeSet::new();
-        for offset in &commit.offsets {
-            let key = (offset.topic_id, offset.partition);
-            if !seen.insert(key) {
-                return Err(Failure::invalid("offsets", format!("partition {} is named twice", offset.partition)));
-            }
-            match &commit.member {
-                Some(member) => {
-                    let holding = self.state.holdings.get(&key);
-                    let is_own =
-                        |holding: &&Holding| holding.member == *member && holding.generation == offset.generation;
-                    holding.filter(is_own).ok_or_else(|| not_assigned(key.1, offset.generation))?;
-                }
-                None if offset.generation != 0 => return Err(not_assigned(key.1, offset.generation)),
-                None => check_partition(catalog, key)?,
-            }
-            if let Some(stored) = self.state.offsets.get(&key)
-                && offset.offset < stored.offset
-                && !offset.rewind
-            {
-                let message = format!(
-                    "offset {} of partition {} is below the stored {}, and the commit does not say rewind",
-                    offset.offset, key.1, stored.offset
-                );
-                let failure = Failure::because(ErrorCode::OffsetRegression, message);
-                return Err(failure.with("stored_offset", stored.offset));
-            }
-        }
-        Ok(())
-    }
-
-    /// What is stored for a partition, for a subscription. A reader that is a member must hold the partition.
-    ///
-    /// # Errors
-    /// `UNKNOWN_MEMBER`, `NOT_ASSIGNED`.
-    pub fn position(
-        &self,
-        speaker: ConnectionId,
-        assignment: Option<(&str, u64)>,
-        key: Key,
-    ) -> Result<Option<StoredPosition>, Failure> {
-        if let Some((member, generation)) = assignment {
-            self.check_speaker(speaker, member)?;
-            let is_live = self.state.holdings.get(&key).is_some_and(|holding| {
-                holding.member == member && holding.generation == generation && !holding.releasing
-            });
-            if !is_live {
-                return Err(not_assigned(key.1, generation));
-            }
-        }
-        Ok(self.state.offsets.get(&key).copied())
     }
 
     /// Topics came, went or grew.
@@ -576,7 +460,9 @@ impl Machine {
         match self.state.members.len() {
             0 => Ok(()),
             count => {
-                let message = format!("group {} has {count} members; they must leave first", self.name);
+                let (name, s) = (&self.name, if count == 1 { "" } else { "s" });
+                let first = format!("`levada group describe {name}` shows who must leave first");
+                let message = format!("group {name} has {count} member{s}: {first}");
                 Err(Failure::because(ErrorCode::GroupNotEmpty, message).with("member_count", count))
             }
         }
@@ -788,10 +674,6 @@ impl Machine {
 
     fn ended(&self, member: &str, message: &str) -> MembershipEnded {
         let failure = Failure::because(ErrorCode::UnknownMember, message).with("member", member);
-        self.ended_with(member, &failure)
-    }
-
-    fn ended_with(&self, member: &str, failure: &Failure) -> MembershipEnded {
         let error = failure.to_error();
         MembershipEnded {
             group: self.name.clone(),
@@ -836,17 +718,6 @@ impl Machine {
 
 fn keys(partitions: &[Key]) -> Vec<PartitionKey> {
     partitions.iter().map(|(topic_id, partition)| PartitionKey { topic_id: *topic_id, partition: *partition }).collect()
-}
-
-fn check_partition(catalog: &Catalog, (topic_id, partition): Key) -> Result<(), Failure> {
-    let topic = catalog.topic(topic_id).ok_or_else(|| {
-        Failure::because(ErrorCode::TopicNotFound, format!("no topic has the id {topic_id}")).with("topic", topic_id)
-    })?;
-    if topic.partition_count() <= partition {
-        let message = format!("topic {}/{} has no partition {partition}", topic.stream, topic.name());
-        return Err(Failure::because(ErrorCode::PartitionNotFound, message).with("partition", partition));
-    }
-    Ok(())
 }
 
 fn unknown_member(member: &str) -> Failure {

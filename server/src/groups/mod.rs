@@ -1,8 +1,9 @@
 //! Consumer groups and stored offsets: who reads which partition, and how far.
 //!
 //! [`machine`] is one group, pure; [`assign`] shares out partitions; [`record`] and [`state`] are what lasts, in 16
-//! [`coordinator`] logs; [`GroupsOwner`] is the one owner, on the control thread; [`GroupsHandle`] the way to it.
+//! coordinator logs; [`GroupsOwner`] is the one owner, on the control thread; [`GroupsHandle`] the way to it.
 
+mod access;
 pub mod assign;
 pub mod catalog;
 mod coordinator;

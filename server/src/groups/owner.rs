@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_protocol::messages::{
-    Committed, GroupDeleted, GroupLeft, Groups, OffsetsReset, PositionKind, Request, ResetOffsets,
+    Committed, GroupDeleted, GroupLeft, OffsetsReset, PositionKind, Request, ResetOffsets,
 };
 use levada_protocol::{ErrorCode, limits, names};
 use levada_storage::{PartitionIdentity, Storage};
@@ -19,12 +19,13 @@ use super::handle::{GroupsMessage, PositionQuery, Speaker};
 use super::machine::{Joining, Machine, Now, Outcome, Push};
 use super::record::{encode_record, encode_snapshot};
 use super::state::GroupState;
-use super::{describe, reset};
-use crate::admin::AdminReply;
+use super::{access, describe, reset};
+use crate::admin::{Access, AdminReply};
 use crate::auth::Principal;
 use crate::broker::{ConnectionId, ShardHandle, ToConnection};
 use crate::env::{Clock, Random};
 use crate::failure::Failure;
+use crate::metadata::state::LEVEL_2;
 use crate::metadata::{Layout, Snapshot};
 use crate::pattern::TopicPattern;
 
@@ -141,14 +142,14 @@ impl GroupsOwner {
                 Ok(()) = self.installed.changed() => self.follow(),
                 Some(inner) = self.inner.recv() => self.on_inner(inner),
                 () = tokio::time::sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => self.tick(),
-                () = tokio::time::sleep(RETRY_PERIOD), if has_backlog => {
-                    self.coordinators.iter_mut().for_each(Coordinator::retry);
-                }
+                () = tokio::time::sleep(RETRY_PERIOD), if has_backlog => {}
                 message = inbox.recv() => match message {
                     Some(message) => self.on_message(message),
                     None => break,
                 },
             }
+            // In every turn: a timer that each message starts anew might never end.
+            self.coordinators.iter_mut().for_each(Coordinator::retry);
             self.take_snapshots().await;
         }
         inbox.close();
@@ -223,11 +224,27 @@ impl GroupsOwner {
         }
     }
 
+    /// Servers of format level 1 do not read coordinator logs.
+    fn check_level(&self, request: &Request) -> Result<(), Failure> {
+        match request {
+            Request::JoinGroup(_) | Request::Commit(_) | Request::ResetOffsets(_) => {
+                self.installed.borrow().require_level(LEVEL_2, "a consumer group")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The table of requests. What fails here has changed nothing and is answered at once; what is written down or read is
     /// answered by the log of its group.
     fn on_request(&mut self, speaker: Speaker, principal: &Principal, correlation: u32, request: Request) {
+        let allowed = Access::of(&self.installed.borrow(), principal);
+        let group = group_of(&request).and_then(|name| self.groups.get(name));
+        let may = access::check(&allowed, &self.catalog, group, &request).and_then(|()| self.check_level(&request));
+        if let Err(failure) = may {
+            return speaker.send(answer(correlation, Err(failure)));
+        }
         let outcome = match request {
-            Request::ListGroups(_) => return self.list(speaker, correlation),
+            Request::ListGroups(_) => return self.list(&allowed, speaker, correlation),
             Request::ResetOffsets(request) => self.start_reset(&speaker, correlation, request),
             Request::DescribeGroup(request) => self.start_describe(&speaker, correlation, &request.group),
             Request::ReadOffsets(request) => self.read_offsets(&request.group, &request.topics).map(|reply| {
@@ -367,8 +384,8 @@ impl GroupsOwner {
         }
     }
 
-    fn list(&self, speaker: Speaker, correlation: u32) {
-        let reply = Groups { groups: self.groups.values().map(describe::info).collect() };
+    fn list(&self, allowed: &Access, speaker: Speaker, correlation: u32) {
+        let reply = access::visible(allowed, &self.catalog, self.groups.values());
         let durable: Vec<_> = self.coordinators.iter().map(Coordinator::durable).collect();
         tokio::task::spawn_local(async move {
             for durable in durable {
@@ -477,5 +494,16 @@ fn refuse(message: GroupsMessage) {
             speaker.send(ToConnection::GroupPosition(correlation, Err(failure)));
         }
         GroupsMessage::Gone(_) => {}
+    }
+}
+
+/// The group that a request is about.
+fn group_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::ReadOffsets(request) => Some(&request.group),
+        Request::ResetOffsets(request) => Some(&request.group),
+        Request::DescribeGroup(request) => Some(&request.group),
+        Request::DeleteGroup(request) => Some(&request.group),
+        _ => None,
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::assign::Strategy;
 use super::state::GroupState;
-use crate::metadata::codec::{CodecError, Input, Stored, stored_struct};
+use crate::metadata::codec::{CodecError, Input, Stored, get_events, put_events, stored_events, stored_struct};
 use crate::pattern::TopicPattern;
 
 const RECORD_FORMAT: u16 = 1;
@@ -102,120 +102,77 @@ stored_struct! {
     }
 }
 
-macro_rules! events {
-    ($($(#[$meta:meta])* $kind:literal v $version:literal $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {
-        $(stored_struct! {
-            $(#[$meta])*
-            #[derive(Clone, Debug, PartialEq, Eq)]
-            $name { $($(#[$field_meta])* $field: $type,)* }
-        })*
-
-        /// Something that happened to a group.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum GroupEvent {
-            $($(#[$meta])* $name($name),)*
+stored_events! {
+    /// Something that happened to a group.
+    GroupEvent {
+        /// The members or the partitions changed.
+        1 v 1 GenerationRaised {
+            /// The new one.
+            generation: u64,
+            /// How partitions are shared out in it.
+            strategy: Strategy,
         }
-
-        $(impl From<$name> for GroupEvent {
-            fn from(event: $name) -> Self {
-                Self::$name(event)
-            }
-        })*
-
-        impl GroupEvent {
-            fn put(&self, out: &mut Vec<u8>) {
-                match self {
-                    $(Self::$name(event) => {
-                        let (kind, version): (u16, u16) = ($kind, $version);
-                        kind.put(out);
-                        version.put(out);
-                        let length_at = out.len();
-                        0u32.put(out);
-                        event.put(out);
-                        let length = u32::try_from(out.len() - length_at - 4).expect("a record is below 16 MiB");
-                        out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-                    })*
-                }
-            }
-
-            fn get(kind: u16, version: u16, input: &mut Input<'_>) -> Result<Self, CodecError> {
-                match (kind, version) {
-                    $(($kind, $version) => Ok(Self::$name($name::get(input)?)),)*
-                    _ => Err(CodecError::UnknownEvent { kind, version }),
-                }
-            }
+        /// A member joined, or an earlier one reads other topics or waits for other times.
+        2 v 1 MemberJoined {
+            /// Its id.
+            member: String,
+            /// Name of a static member.
+            instance: Option<String>,
+            /// Whom it speaks for.
+            user: String,
+            /// What it reads.
+            topics: Vec<TopicPattern>,
+            /// How long it stays a member without a connection.
+            session_timeout_ms: u32,
+            /// How long it may take to release what is revoked.
+            release_timeout_ms: u32,
         }
-    };
-}
-
-events! {
-    /// The members or the partitions changed.
-    1 v 1 GenerationRaised {
-        /// The new one.
-        generation: u64,
-        /// How partitions are shared out in it.
-        strategy: Strategy,
-    }
-    /// A member joined, or an earlier one reads other topics or waits for other times.
-    2 v 1 MemberJoined {
-        /// Its id.
-        member: String,
-        /// Name of a static member.
-        instance: Option<String>,
-        /// Whom it speaks for.
-        user: String,
-        /// What it reads.
-        topics: Vec<TopicPattern>,
-        /// How long it stays a member without a connection.
-        session_timeout_ms: u32,
-        /// How long it may take to release what is revoked.
-        release_timeout_ms: u32,
-    }
-    /// A member is none any more; what it held is nobody's.
-    3 v 1 MemberLeft {
-        /// Its id.
-        member: String,
-        /// Microseconds since the Unix epoch.
-        at_us: i64,
-    }
-    /// A static member took over from the one before it under the same name.
-    4 v 1 MemberReplaced {
-        /// Id of the earlier one.
-        before: String,
-        /// Id of the new one, which holds what the earlier one held.
-        after: String,
-    }
-    /// Members got partitions.
-    5 v 1 PartitionsAssigned {
-        /// Which, and who.
-        assigned: Vec<Assigned>,
-    }
-    /// Partitions are to be released by who holds them.
-    6 v 1 PartitionsRevoked {
-        /// Which.
-        partitions: Vec<PartitionKey>,
-    }
-    /// Partitions are nobody's.
-    7 v 1 PartitionsReleased {
-        /// Which.
-        partitions: Vec<PartitionKey>,
-    }
-    /// Offsets were stored.
-    8 v 1 OffsetsStored {
-        /// Of each partition.
-        offsets: Vec<PartitionOffset>,
-        /// Microseconds since the Unix epoch.
-        at_us: i64,
-    }
-    /// The offsets of a topic went with it.
-    9 v 1 TopicForgotten {
-        /// Its id.
-        topic_id: u32,
-    }
-    /// The group and all of it is gone: deleted, expired, or nothing was left of it.
-    10 v 1 GroupForgotten {
-        /// Microseconds since the Unix epoch.
-        at_us: i64,
+        /// A member is none any more; what it held is nobody's.
+        3 v 1 MemberLeft {
+            /// Its id.
+            member: String,
+            /// Microseconds since the Unix epoch.
+            at_us: i64,
+        }
+        /// A static member took over from the one before it under the same name.
+        4 v 1 MemberReplaced {
+            /// Id of the earlier one.
+            before: String,
+            /// Id of the new one, which holds what the earlier one held.
+            after: String,
+        }
+        /// Members got partitions.
+        5 v 1 PartitionsAssigned {
+            /// Which, and who.
+            assigned: Vec<Assigned>,
+        }
+        /// Partitions are to be released by who holds them.
+        6 v 1 PartitionsRevoked {
+            /// Which.
+            partitions: Vec<PartitionKey>,
+        }
+        /// Partitions are nobody's.
+        7 v 1 PartitionsReleased {
+            /// Which.
+            partitions: Vec<PartitionKey>,
+        }
+        /// Offsets were stored.
+        8 v 1 OffsetsStored {
+            /// Of each partition.
+            offsets: Vec<PartitionOffset>,
+            /// Microseconds since the Unix epoch.
+            at_us: i64,
+        }
+        /// The offsets of a topic went with it.
+        9 v 1 TopicForgotten {
+            /// Its id.
+            topic_id: u32,
+        }
+        /// The group and all of it is gone: deleted, expired, or nothing was left of it.
+        10 v 1 GroupForgotten {
+            /// Microseconds since the Unix epoch.
+            at_us: i64,
+        }
     }
 }
 
@@ -225,10 +182,7 @@ pub fn encode_record(group: &str, events: &[GroupEvent]) -> Vec<u8> {
     let mut out = Vec::new();
     RECORD_FORMAT.put(&mut out);
     group.to_owned().put(&mut out);
-    u32::try_from(events.len()).expect("one change is a few events").put(&mut out);
-    for event in events {
-        event.put(&mut out);
-    }
+    put_events(events, &mut out);
     out
 }
 
@@ -243,18 +197,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(String, Vec<GroupEvent>), CodecErr
         return Err(CodecError::UnknownEvent { kind: 0, version: format });
     }
     let group = String::get(&mut input)?;
-    let count = u32::get(&mut input)?;
-    let mut events = Vec::new();
-    for _ in 0..count {
-        let kind = u16::get(&mut input)?;
-        let version = u16::get(&mut input)?;
-        let length = u32::get(&mut input)? as usize;
-        let mut fields = Input(input.take(length)?);
-        events.push(GroupEvent::get(kind, version, &mut fields)?);
-        fields.finish()?;
-    }
-    input.finish()?;
-    Ok((group, events))
+    Ok((group, get_events(input)?))
 }
 
 /// The byte form of all groups of a log.

@@ -161,3 +161,95 @@ macro_rules! stored_struct {
     };
 }
 pub(crate) use stored_struct;
+
+/// Something that happened, as the logs of metadata and of groups hold it: u16 kind, u16 version, u32 length, fields. A
+/// kind's number and the fields of a version never change; a new field is a new version.
+pub trait StoredEvent: Sized {
+    /// Its kind and the version of its fields.
+    fn kind(&self) -> (u16, u16);
+    /// Appends its fields.
+    fn put_fields(&self, out: &mut Vec<u8>);
+    /// Reads the fields of an event.
+    ///
+    /// # Errors
+    /// Whatever is malformed or unknown.
+    fn get_fields(kind: u16, version: u16, input: &mut Input<'_>) -> Result<Self, CodecError>;
+}
+
+/// Appends u32 count and events.
+pub fn put_events<E: StoredEvent>(events: &[E], out: &mut Vec<u8>) {
+    u32::try_from(events.len()).expect("one change is at most the deletion of every topic").put(out);
+    for event in events {
+        let (kind, version) = event.kind();
+        kind.put(out);
+        version.put(out);
+        let length_at = out.len();
+        0u32.put(out);
+        event.put_fields(out);
+        let length = u32::try_from(out.len() - length_at - 4).expect("a record is below 16 MiB");
+        out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Reads what [`put_events`] wrote, to the end of the input.
+///
+/// # Errors
+/// Whatever is malformed or unknown.
+pub fn get_events<E: StoredEvent>(mut input: Input<'_>) -> Result<Vec<E>, CodecError> {
+    let count = u32::get(&mut input)?;
+    let mut events = Vec::new();
+    for _ in 0..count {
+        let (kind, version) = (u16::get(&mut input)?, u16::get(&mut input)?);
+        let length = u32::get(&mut input)? as usize;
+        let mut fields = Input(input.take(length)?);
+        events.push(E::get_fields(kind, version, &mut fields)?);
+        fields.finish()?;
+    }
+    input.finish()?;
+    Ok(events)
+}
+
+/// Declares an enum of events, and a struct for each: `KIND v VERSION Name { fields }`.
+macro_rules! stored_events {
+    ($(#[$enum_meta:meta])* $events:ident {
+        $($(#[$meta:meta])* $kind:literal v $version:literal $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*
+    }) => {
+        $($crate::metadata::codec::stored_struct! {
+            $(#[$meta])*
+            #[derive(Clone, Debug, PartialEq, Eq)]
+            $name { $($(#[$field_meta])* $field: $type,)* }
+        })*
+
+        $(#[$enum_meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum $events {
+            $($(#[$meta])* $name($name),)*
+        }
+
+        $(impl From<$name> for $events {
+            fn from(event: $name) -> Self {
+                Self::$name(event)
+            }
+        })*
+
+        impl $crate::metadata::codec::StoredEvent for $events {
+            fn kind(&self) -> (u16, u16) {
+                match self { $(Self::$name(_) => ($kind, $version),)* }
+            }
+            fn put_fields(&self, out: &mut Vec<u8>) {
+                match self { $(Self::$name(event) => $crate::metadata::codec::Stored::put(event, out),)* }
+            }
+            fn get_fields(
+                kind: u16,
+                version: u16,
+                input: &mut $crate::metadata::codec::Input<'_>,
+            ) -> Result<Self, $crate::metadata::codec::CodecError> {
+                match (kind, version) {
+                    $(($kind, $version) => Ok(Self::$name($crate::metadata::codec::Stored::get(input)?)),)*
+                    _ => Err($crate::metadata::codec::CodecError::UnknownEvent { kind, version }),
+                }
+            }
+        }
+    };
+}
+pub(crate) use stored_events;

@@ -112,7 +112,7 @@ impl Snapshot {
             return Ok(());
         }
         let message = format!(
-            "{what} needs format level {level} of the data directory, which is at {}: run `levada-server finalize-upgrade`",
+            "{what} needs format level {level} of the data directory, which is at {}: stop the server and run `levada-server finalize-upgrade DIR`",
             self.state.format_level
         );
         Err(Failure::because(ErrorCode::Unsupported, message).with("what", what))

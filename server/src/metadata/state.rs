@@ -7,16 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::metadata::access::{Grant, Quota, UserAccess};
 use crate::metadata::codec::{CodecError, Input, Stored};
 use crate::metadata::event::Event;
 use crate::metadata::model::{NamedProducer, ProducerEpoch, Stream, Token, Topic, TopicOptions, TopicSupplement, User};
 
 /// Epochs of producers older than this are forgotten: their state in the partitions has expired too.
 const PRODUCER_EPOCH_KEPT_US: i64 = 8 * 24 * 3600 * 1_000_000;
-/// The byte form of format level 1, and the one that holds what came with level 2.
-const SNAPSHOT_VERSION_1: u16 = 1;
-const SNAPSHOT_VERSION_2: u16 = 2;
-/// Format level from which named producers, external sequences and what came with them may be written.
+/// Version of a snapshot whose users may do what every member could before there were grants: what servers of format level 1
+/// read.
+const SNAPSHOT_BEFORE_GRANTS: u16 = 1;
+/// The same, then what users may do and take.
+const SNAPSHOT_WITH_GRANTS: u16 = 2;
+/// The same, then named producers and what topics have beside the settings of format level 1.
+const SNAPSHOT_LEVEL_2: u16 = 3;
+/// Format level from which may be written what servers before it do not read: events of these kinds, coordinator logs of
+/// groups, external sequences.
 pub const LEVEL_2: u32 = 2;
 
 /// All metadata.
@@ -36,6 +42,16 @@ pub struct State {
     pub users: BTreeMap<u32, Arc<User>>,
     /// Tokens by id.
     pub tokens: BTreeMap<u32, Arc<Token>>,
+    /// What each user may do beyond what its role says, by user id.
+    pub access: BTreeMap<u32, Arc<UserAccess>>,
+    /// What named roles allow, by name.
+    pub roles: BTreeMap<String, Arc<[Grant]>>,
+    /// What tokens with bounds may do at most, by token id.
+    pub token_scopes: BTreeMap<u32, Arc<[Grant]>>,
+    /// What users may take, by user id; the others are unlimited.
+    pub quotas: BTreeMap<u32, Quota>,
+    /// Raised by every event after which somebody may do less or more: connections look again then. Not kept on disk.
+    pub access_version: u64,
     /// Deleted topics whose files may still be there.
     pub tombstones: BTreeSet<u32>,
     /// Producers that took further epochs, by id.
@@ -157,6 +173,7 @@ impl State {
                 let user = self.users.get_mut(&altered.user_id);
                 let user = user.ok_or_else(|| Contradiction(format!("no user {}", altered.user_id)))?;
                 let user = Arc::make_mut(user);
+                self.access_version += u64::from(altered.role.is_some());
                 if let Some(hash) = &altered.password_hash {
                     user.password_hash.clone_from(hash);
                     user.password_version += 1;
@@ -167,7 +184,10 @@ impl State {
                 let user = self.users.remove(&deleted.user_id);
                 let user = user.ok_or_else(|| Contradiction(format!("no user {}", deleted.user_id)))?;
                 self.user_names.remove(&user.name);
+                self.access.remove(&deleted.user_id);
+                self.quotas.remove(&deleted.user_id);
                 self.tokens.retain(|_, token| token.user_id != deleted.user_id);
+                self.token_scopes.retain(|token_id, _| self.tokens.contains_key(token_id));
                 self.named_producers.retain(|_, producer| producer.user_id != deleted.user_id);
                 self.producer_names.retain(|(user_id, _), _| *user_id != deleted.user_id);
                 self.token_digests = self.tokens.values().map(|token| (token.digest, token.token_id)).collect();
@@ -191,6 +211,40 @@ impl State {
                 let token = self.tokens.remove(&deleted.token_id);
                 let token = token.ok_or_else(|| Contradiction(format!("no token {}", deleted.token_id)))?;
                 self.token_digests.remove(&token.digest);
+                self.token_scopes.remove(&deleted.token_id);
+            }
+            Event::AccessSet(set) => {
+                ensure(self.users.contains_key(&set.user_id), || format!("no user {}", set.user_id))?;
+                let unknown = set.roles.iter().find(|role| !self.roles.contains_key(*role));
+                ensure(unknown.is_none(), || format!("no role among {:?}", set.roles))?;
+                let access = UserAccess { roles: set.roles.clone(), grants: set.grants.clone() };
+                self.access.insert(set.user_id, Arc::new(access));
+                self.access_version += 1;
+            }
+            Event::RoleSet(set) => {
+                self.roles.insert(set.role.clone(), set.grants.as_slice().into());
+                self.access_version += 1;
+            }
+            Event::RoleDeleted(deleted) => {
+                ensure(self.roles.remove(&deleted.role).is_some(), || format!("no role {}", deleted.role))?;
+                for access in self.access.values_mut().filter(|access| access.roles.contains(&deleted.role)) {
+                    Arc::make_mut(access).roles.retain(|role| *role != deleted.role);
+                }
+                self.access_version += 1;
+            }
+            Event::TokenScoped(scoped) => {
+                ensure(self.tokens.contains_key(&scoped.token_id), || format!("no token {}", scoped.token_id))?;
+                self.token_scopes.insert(scoped.token_id, scoped.scope.as_slice().into());
+                self.access_version += 1;
+            }
+            Event::QuotaSet(set) => {
+                ensure(self.users.contains_key(&set.user_id), || format!("no user {}", set.user_id))?;
+                if set.quota == Quota::default() {
+                    self.quotas.remove(&set.user_id);
+                } else {
+                    self.quotas.insert(set.user_id, set.quota.clone());
+                }
+                self.access_version += 1;
             }
             Event::ProducerIdBlock(block) => {
                 ensure(self.next_producer_id < block.next_producer_id, || "producer ids reused".into())?;
@@ -302,11 +356,37 @@ impl State {
         self.user_names.values().filter_map(|user_id| self.users.get(user_id))
     }
 
+    /// Users that have a named role.
+    pub fn users_with_role(&self, role: &str) -> impl Iterator<Item = u32> {
+        let having = self.access.iter().filter(move |(_, access)| access.roles.iter().any(|name| name == role));
+        having.map(|(user_id, _)| *user_id)
+    }
+
+    /// Whether nothing but what was before there were grants says what users may do.
+    fn is_before_grants(&self) -> bool {
+        let before = UserAccess::before_grants();
+        self.roles.is_empty()
+            && self.token_scopes.is_empty()
+            && self.quotas.is_empty()
+            && self.access.values().all(|access| **access == before)
+    }
+
+    /// The oldest byte form that holds all of the state.
+    fn snapshot_version(&self) -> u16 {
+        if LEVEL_2 <= self.format_level {
+            SNAPSHOT_LEVEL_2
+        } else if self.is_before_grants() {
+            SNAPSHOT_BEFORE_GRANTS
+        } else {
+            SNAPSHOT_WITH_GRANTS
+        }
+    }
+
     /// The byte form of the whole state.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let version = if self.format_level < LEVEL_2 { SNAPSHOT_VERSION_1 } else { SNAPSHOT_VERSION_2 };
+        let version = self.snapshot_version();
         version.put(&mut out);
         self.cluster_id.put(&mut out);
         self.node_id.put(&mut out);
@@ -322,7 +402,14 @@ impl State {
         put_all(self.tokens.values().map(AsRef::as_ref), &mut out);
         put_all(self.tombstones.iter(), &mut out);
         put_all(self.producer_epochs.values(), &mut out);
-        if SNAPSHOT_VERSION_2 <= version {
+        if SNAPSHOT_WITH_GRANTS <= version {
+            let listed = |grants: &Arc<[Grant]>| grants.to_vec();
+            put_table(self.access.iter().map(|(user_id, access)| (*user_id, (**access).clone())), &mut out);
+            put_table(self.roles.iter().map(|(role, grants)| (role.clone(), listed(grants))), &mut out);
+            put_table(self.token_scopes.iter().map(|(token_id, scope)| (*token_id, listed(scope))), &mut out);
+            put_table(self.quotas.iter().map(|(user_id, quota)| (*user_id, quota.clone())), &mut out);
+        }
+        if SNAPSHOT_LEVEL_2 <= version {
             put_all(self.named_producers.values(), &mut out);
             let supplement = |topic: &Arc<Topic>| {
                 let segment_age_us = topic.options.segment_age_us?;
@@ -341,7 +428,7 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut input = Input(bytes);
         let version = u16::get(&mut input)?;
-        if ![SNAPSHOT_VERSION_1, SNAPSHOT_VERSION_2].contains(&version) {
+        if ![SNAPSHOT_BEFORE_GRANTS, SNAPSHOT_WITH_GRANTS, SNAPSHOT_LEVEL_2].contains(&version) {
             return Err(CodecError::UnknownSnapshot(version));
         }
         let mut state = Self {
@@ -362,7 +449,16 @@ impl State {
         state.tombstones = Vec::get(&mut input)?.into_iter().collect();
         let epochs = Vec::<ProducerEpoch>::get(&mut input)?;
         state.producer_epochs = epochs.into_iter().map(|epoch| (epoch.producer_id, epoch)).collect();
-        if SNAPSHOT_VERSION_2 <= version {
+        if SNAPSHOT_WITH_GRANTS <= version {
+            let shared = |grants: Vec<Grant>| -> Arc<[Grant]> { grants.into() };
+            let access = get_table::<u32, UserAccess>(&mut input)?;
+            state.access = access.map(|(user_id, access)| (user_id, Arc::new(access))).collect();
+            state.roles = get_table(&mut input)?.map(|(role, grants)| (role, shared(grants))).collect();
+            let scopes = get_table(&mut input)?;
+            state.token_scopes = scopes.map(|(token_id, scope)| (token_id, shared(scope))).collect();
+            state.quotas = get_table(&mut input)?.collect();
+        }
+        if SNAPSHOT_LEVEL_2 <= version {
             Vec::get(&mut input)?.into_iter().for_each(|producer| state.insert_named_producer(producer));
             for supplement in Vec::<TopicSupplement>::get(&mut input)? {
                 if let Some(topic) = state.topics.get_mut(&supplement.topic_id) {
@@ -390,6 +486,7 @@ impl State {
 
     fn insert_user(&mut self, user: User) {
         self.user_names.insert(user.name.clone(), user.user_id);
+        self.access.insert(user.user_id, Arc::new(UserAccess::before_grants()));
         self.users.insert(user.user_id, Arc::new(user));
     }
 
@@ -411,4 +508,21 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Contrad
 fn put_all<'a, T: Stored + 'a>(values: impl ExactSizeIterator<Item = &'a T>, out: &mut Vec<u8>) {
     u32::try_from(values.len()).expect("ids have 32 bits").put(out);
     values.for_each(|value| value.put(out));
+}
+
+fn put_table<K: Stored, V: Stored>(rows: impl ExactSizeIterator<Item = (K, V)>, out: &mut Vec<u8>) {
+    u32::try_from(rows.len()).expect("ids have 32 bits, and there are fewer names than memory has bytes").put(out);
+    for (key, value) in rows {
+        key.put(out);
+        value.put(out);
+    }
+}
+
+fn get_table<K: Stored, V: Stored>(input: &mut Input<'_>) -> Result<std::vec::IntoIter<(K, V)>, CodecError> {
+    let count = u32::get(input)?;
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        rows.push((K::get(input)?, V::get(input)?));
+    }
+    Ok(rows.into_iter())
 }

@@ -10,10 +10,12 @@ use levada_storage::disk::Disk;
 use levada_storage::{Durability, FatalError, FatalHook, Storage, StorageLimits, StorageOptions, TokioSpawn};
 use proptest::prelude::*;
 
+use crate::metadata::access::{Actions, Grant, Quota};
 use crate::metadata::event::*;
 use crate::metadata::model::{Compression, Role, TopicOptions};
 use crate::metadata::store::FORMAT_LEVEL;
 use crate::metadata::{Layout, MetadataError, MetadataStore, State, directories};
+use crate::pattern::TopicPattern;
 
 fn name() -> impl Strategy<Value = String> {
     "[a-c][a-z0-9._-]{0,4}"
@@ -43,6 +45,24 @@ fn options() -> impl Strategy<Value = TopicOptions> {
 
 fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Admin), Just(Role::Member)]
+}
+
+fn grants() -> impl Strategy<Value = Vec<Grant>> {
+    let grant = ("[a-c*]{1,3}/[a-c*]{1,3}", 1..16u8).prop_map(|(pattern, bits)| Grant {
+        pattern: TopicPattern::parse(&pattern).unwrap(),
+        actions: Actions::from_bits(bits).unwrap(),
+    });
+    proptest::collection::vec(grant, 0..3)
+}
+
+fn quota() -> impl Strategy<Value = Quota> {
+    let (large, small) = (|| proptest::option::of(any::<u64>()), || proptest::option::of(any::<u32>()));
+    (large(), large(), small(), small()).prop_map(|(bytes_in, bytes_out, requests, connections)| Quota {
+        bytes_in,
+        bytes_out,
+        requests,
+        connections,
+    })
 }
 
 /// Any event, ids small so that some refer to one another.
@@ -85,6 +105,16 @@ fn event() -> impl Strategy<Value = Event> {
             segment_age_us
         }
         .into()),
+        (id(), proptest::collection::vec(name(), 0..2), grants()).prop_map(|(user_id, roles, grants)| AccessSet {
+            user_id,
+            roles,
+            grants
+        }
+        .into()),
+        (name(), grants()).prop_map(|(role, grants)| RoleSet { role, grants }.into()),
+        name().prop_map(|role| RoleDeleted { role }.into()),
+        (id(), grants()).prop_map(|(token_id, scope)| TokenScoped { token_id, scope }.into()),
+        (id(), quota()).prop_map(|(user_id, quota)| QuotaSet { user_id, quota }.into()),
     ]
 }
 
@@ -137,12 +167,18 @@ proptest! {
             for token in state.tokens.values() {
                 prop_assert!(state.users.contains_key(&token.user_id));
             }
+            prop_assert!(state.access.keys().eq(state.users.keys()), "every user, and nobody else, may do something");
+            prop_assert!(state.access.values().flat_map(|access| &access.roles).all(|role| state.roles.contains_key(role)));
+            prop_assert!(state.token_scopes.keys().all(|token_id| state.tokens.contains_key(token_id)));
+            prop_assert!(state.quotas.keys().all(|user_id| state.users.contains_key(user_id)));
             prop_assert_eq!(state.streams_by_name().count(), state.streams.len());
             prop_assert_eq!(state.users_by_name().count(), state.users.len());
             prop_assert!(state.topics.keys().chain(&state.tombstones).all(|id| *id < state.next_topic_id));
         }
         let reread = State::decode(&state.encode()).unwrap();
         prop_assert_eq!(reread.encode(), state.encode());
+        prop_assert_eq!((&reread.access, &reread.roles), (&state.access, &state.roles));
+        prop_assert_eq!((&reread.token_scopes, &reread.quotas), (&state.token_scopes, &state.quotas));
         prop_assert_eq!(reread.topics.len(), state.topics.len());
         for topic in state.topics.values() {
             let stream = &state.streams[&topic.stream_id].name;
@@ -161,6 +197,26 @@ proptest! {
             prop_assert!(State::decode(&bytes[..end]).is_err(), "cut at {}", end);
         }
     }
+}
+
+#[test]
+fn users_of_older_servers_keep_what_members_could_do_and_older_servers_read_what_knows_no_grants() {
+    let user = |user_id, name: &str| -> Event {
+        let (name, password_hash) = (name.to_owned(), "hash".into());
+        UserCreated { user_id, name, role: Role::Member, password_hash, at_us: 1 }.into()
+    };
+    let state = born().after(&[user(1, "ann"), user(2, "bob")]).unwrap();
+    let bytes = state.encode();
+    assert_eq!(bytes[..2], [1, 0], "the version that older servers write and read");
+    let reread = State::decode(&bytes).unwrap();
+    let grants = |state: &State, user_id| state.access[&user_id].grants.clone();
+    assert_eq!(grants(&reread, 1), [Grant::everywhere(Actions::BEFORE_GRANTS)]);
+    let set = AccessSet { user_id: 2, roles: Vec::new(), grants: Vec::new() };
+    let state = state.after(&[set.into()]).unwrap();
+    assert_eq!(state.encode()[..2], [2, 0]);
+    let reread = State::decode(&state.encode()).unwrap();
+    assert_eq!(grants(&reread, 1), [Grant::everywhere(Actions::BEFORE_GRANTS)]);
+    assert_eq!(grants(&reread, 2), []);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use levada_server::edge::{ConnectionLimits, Connections, Edge, EdgeOptions};
 use levada_server::env::{Accepted, Clock, Duplex, Random, Socket};
 use levada_server::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
 use levada_server::metadata::event::{ClusterBorn, Event, StreamCreated, TopicAltered, TopicCreated, TopicDeleted};
+use levada_server::metadata::store::FORMAT_LEVEL;
 use levada_server::metadata::{Compression, Layout, Snapshot, State, TopicOptions};
 use levada_storage::buffer::BufferPool;
 use levada_storage::crash::{CrashDisk, CrashOptions};
@@ -69,6 +70,8 @@ pub(crate) struct WorldOptions {
     /// Partitions of the topics that are there from the start.
     pub(crate) topics: Vec<u32>,
     pub(crate) group_retention: Duration,
+    /// Formats the directory may be written with.
+    pub(crate) format_level: u32,
 }
 
 impl Default for WorldOptions {
@@ -91,6 +94,7 @@ impl Default for WorldOptions {
             serves_groups: false,
             topics: Vec::new(),
             group_retention: Duration::from_secs(7 * 24 * 3600),
+            format_level: FORMAT_LEVEL,
         }
     }
 }
@@ -243,7 +247,7 @@ impl World {
         };
         let storage = storage.await.expect("the scenario holds");
         let mut state = State::default();
-        let born = ClusterBorn { cluster_id: 7, node_id: 1, format_level: 1, at_us: 0 };
+        let born = ClusterBorn { cluster_id: 7, node_id: 1, format_level: options.format_level, at_us: 0 };
         state.apply(&Event::from(born)).expect("the scenario holds");
         state
             .apply(&Event::from(StreamCreated { stream_id: 1, name: "s".into(), at_us: 0 }))

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stderr, reason = "a failing seed must be named")]
 
 mod history;
+#[cfg(test)]
+mod levels;
 mod net;
 mod platform;
 mod random;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use levada::{
-    Client, ConsumerOptions, Credentials, DeleteTopics, Error, OnCorrupt, Position, ProducerOptions, Role,
+    Client, ConsumerOptions, Credentials, DeleteTopics, Error, OnCorrupt, Position, ProducerOptions, Quota, Role,
     TopicChanges, topic_options,
 };
 use levada_server::config::Defects;
@@ -37,7 +37,7 @@ fn a_member_may_produce_and_manage_nothing_but_itself() {
     scenario(|world| async move {
         let admin = world.client().await.admin();
         admin.create_topic("s/t", topic_options(1)).await.unwrap();
-        admin.create_user("ann", "correct horse", Role::Member).await.unwrap();
+        admin.create_user("ann", "correct horse", Role::Member, &["s/*:write".to_owned()]).await.unwrap();
         let ann = login(&world, "ann", "correct horse").await.unwrap();
         let producer = ann.producer("s/t", ProducerOptions::new()).await.unwrap();
         assert_eq!(producer.send("x").await.unwrap().offset, Some(0));
@@ -45,9 +45,40 @@ fn a_member_may_produce_and_manage_nothing_but_itself() {
         assert_eq!(code(ann.admin().create_topic("s/u", topic_options(1)).await), "PERMISSION_DENIED");
         assert_eq!(code(ann.admin().delete_user("root").await), "PERMISSION_DENIED");
         assert_eq!(code(ann.admin().list_users().await), "PERMISSION_DENIED");
-        assert_eq!(code(ann.admin().create_token("t", Some("root"), None).await), "PERMISSION_DENIED");
+        assert_eq!(code(ann.admin().create_token("t", Some("root"), None, None).await), "PERMISSION_DENIED");
         assert_eq!(code(ann.admin().alter_user("ann", None, Some(Role::Admin)).await), "PERMISSION_DENIED");
-        assert_eq!(code(ann.admin().create_token("t", None, None).await), "OK");
+        assert_eq!(code(ann.admin().create_token("t", None, None, None).await), "OK");
+    });
+}
+
+#[test]
+fn a_quota_holds_and_clients_wait_for_it() {
+    scenario(|world| async move {
+        let admin = world.client().await.admin();
+        admin.create_topic("s/t", topic_options(1)).await.unwrap();
+        admin.create_user("ann", "correct horse", Role::Member, &["s/t:read,write".to_owned()]).await.unwrap();
+        let quota = Quota { bytes_in: Some(10_000), bytes_out: Some(10_000), requests: None, connections: None };
+        admin.set_quota("ann", quota).await.unwrap();
+        let ann = login(&world, "ann", "correct horse").await.unwrap();
+        let producer = ann.producer("s/t", ProducerOptions::new()).await.unwrap();
+        let started = tokio::time::Instant::now();
+        for number in 0..20 {
+            let receipt = producer.send(vec![number; 5_000]).await.unwrap();
+            assert_eq!((receipt.offset, receipt.duplicate), (Some(u64::from(number)), false));
+        }
+        let took = started.elapsed();
+        // 100 KB at 10 KB a second, of which the first second's worth is there at once.
+        assert!((8..16).contains(&took.as_secs()), "{took:?}");
+        let options = ConsumerOptions::new("s/t").from(Position::EARLIEST).until_end().prefetch_bytes(6_000);
+        let started = tokio::time::Instant::now();
+        let consumer = ann.consumer(options).await.unwrap();
+        let mut received = 0;
+        while consumer.receive().await.unwrap().is_some() {
+            received += 1;
+        }
+        let took = started.elapsed();
+        assert_eq!(received, 20);
+        assert!((5..16).contains(&took.as_secs()), "{took:?}");
     });
 }
 
@@ -55,7 +86,7 @@ fn a_member_may_produce_and_manage_nothing_but_itself() {
 fn who_changes_the_own_password_hears_of_it_before_every_session_of_the_old_one_ends() {
     scenario(|world| async move {
         let admin = world.client().await.admin();
-        admin.create_user("ann", "correct horse", Role::Member).await.unwrap();
+        admin.create_user("ann", "correct horse", Role::Member, &[]).await.unwrap();
         let sibling = login(&world, "ann", "correct horse").await.unwrap();
         for (old, new) in [("correct horse", "another password"), ("another password", "a third password")] {
             let ann = login(&world, "ann", old).await.unwrap();
@@ -87,7 +118,7 @@ fn wrong_secrets_are_refused_alike() {
 fn a_revoked_token_ends_its_sessions() {
     scenario(|world| async move {
         let admin = world.client().await.admin();
-        let token = admin.create_token("ci", None, None).await.unwrap();
+        let token = admin.create_token("ci", None, None, None).await.unwrap();
         let client = Client::connect(world.options(Credentials::token(token.secret.clone()))).await.unwrap();
         client.ping().await.unwrap();
         admin.delete_token("ci", None).await.unwrap();
@@ -102,7 +133,7 @@ fn a_revoked_token_ends_its_sessions() {
 fn a_new_password_ends_the_sessions_of_the_old_one() {
     scenario(|world| async move {
         let admin = world.client().await.admin();
-        admin.create_user("bob", "first password", Role::Member).await.unwrap();
+        admin.create_user("bob", "first password", Role::Member, &[]).await.unwrap();
         let old = login(&world, "bob", "first password").await.unwrap();
         old.ping().await.unwrap();
         admin.alter_user("bob", Some("second password"), None).await.unwrap();
@@ -120,12 +151,12 @@ fn tokens_expire_and_secrets_are_not_listed() {
         let admin = client.admin();
         let now_us = admin.describe_user("root").await.unwrap().user.created_at_us;
         let expires_at_us = now_us + 60_000_000;
-        let token = admin.create_token("short", None, Some(expires_at_us)).await.unwrap();
+        let token = admin.create_token("short", None, Some(expires_at_us), None).await.unwrap();
         assert_eq!(code(Client::connect(world.options(Credentials::token(token.secret.clone()))).await), "OK");
         tokio::time::sleep(Duration::from_secs(61)).await;
         let late = Client::connect(world.options(Credentials::token(token.secret.clone()))).await;
         assert_eq!(code(late), "TOKEN_EXPIRED");
-        assert_eq!(code(admin.create_token("past", None, Some(1)).await), "INVALID_ARGUMENT");
+        assert_eq!(code(admin.create_token("past", None, Some(1), None).await), "INVALID_ARGUMENT");
         let listed = format!("{:?}", admin.list_tokens(None).await.unwrap());
         assert!(listed.contains("short") && !listed.contains(&token.secret), "{listed}");
     });
@@ -163,7 +194,7 @@ fn names_and_options_are_checked_and_said_by_name() {
         assert_eq!(admin.delete_stream("s", DeleteTopics::Too).await.unwrap(), 1);
         assert_eq!(code(admin.describe_topic("s/t").await), "STREAM_NOT_FOUND");
         assert_eq!(code(admin.delete_user("root").await), "CONFLICT");
-        assert_eq!(code(admin.create_user("eve", "short", Role::Member).await), "INVALID_ARGUMENT");
+        assert_eq!(code(admin.create_user("eve", "short", Role::Member, &[]).await), "INVALID_ARGUMENT");
     });
 }
 

@@ -9,9 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada::{BackoffOptions, Client, ClientOptions, Credentials, Durability, Environment};
+use levada_server::auth::TokenSecret;
 use levada_server::config::{Config, Defects, Machine, PasswordCost, Settings};
+use levada_server::env::Env;
+use levada_server::metadata::event::{ClusterBorn, TokenCreated, UserCreated};
+use levada_server::metadata::{Layout, MetadataStore, Role};
 use levada_server::server::Server;
 use levada_storage::crash::{CrashDisk, CrashOptions};
+use levada_storage::{Storage, StorageLimits};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -104,13 +109,36 @@ impl World {
         config
     }
 
+    /// What a life of the server is given.
+    pub(crate) fn env(&self) -> Env {
+        let seeded = self.random.borrow_mut().fork();
+        environment(&self.disk.borrow(), &self.net, &self.trace, seeded, &self.files, self.fatal.clone())
+    }
+
+    /// Makes the data directory that a server of that format level makes at its first start.
+    pub(crate) async fn begin_at_level(&self, format_level: u32) {
+        let env = self.env();
+        let secret = TokenSecret::generate(&*env.control.random);
+        self.files.borrow_mut().insert("root.token".into(), secret.text().into_bytes());
+        let options = env.control.storage_options(Layout.metadata_checkpoint_dir(), StorageLimits::default());
+        let storage = Storage::open(options).await.expect("the disk is empty");
+        let mut store = MetadataStore::open(&storage, Layout).await.expect("the disk is empty");
+        let (name, password_hash, digest) = (String::from("root"), String::new(), secret.digest());
+        let events = [
+            ClusterBorn { cluster_id: 7, node_id: 1, format_level, at_us: 0 }.into(),
+            UserCreated { user_id: 1, name: name.clone(), role: Role::Admin, password_hash, at_us: 0 }.into(),
+            TokenCreated { token_id: 1, user_id: 1, name, digest, at_us: 0, expires_at_us: None }.into(),
+        ];
+        store.commit(&events).await.expect("the disk is empty");
+        store.close().await;
+    }
+
     /// Starts the server and waits until it serves.
     ///
     /// # Errors
     /// What it says, or that it does not come up.
     pub(crate) async fn start(&self) -> Result<(), String> {
-        let seeded = self.random.borrow_mut().fork();
-        let env = environment(&self.disk.borrow(), &self.net, &self.trace, seeded, &self.files, self.fatal.clone());
+        let env = self.env();
         let config = self.config();
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();

@@ -547,6 +547,7 @@ impl Api {
             return Ok(());
         };
         match (field.kind.required(), default) {
+            (Type::List(_), toml::Value::Array(none)) if none.is_empty() => Ok(()),
             (Type::Bool, toml::Value::Boolean(_)) | (Type::Position, toml::Value::String(_)) => Ok(()),
             (Type::U32 | Type::U64 | Type::Duration, toml::Value::Integer(value)) => {
                 let value = u64::try_from(*value)?;

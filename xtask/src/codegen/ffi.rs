@@ -137,6 +137,7 @@ fn read_rs(out: &mut String, call: &Operation, api: &Api) -> Result<()> {
         let read = match (&field.kind, &field.default) {
             (Type::Optional(_), _) => format!("given.take(\"{name}\")?"),
             (Type::Options(_), _) => format!("given.options(\"{name}\")?"),
+            (Type::List(_), Some(_)) => format!("given.take(\"{name}\")?.unwrap_or_default()"),
             (kind, Some(default)) => {
                 let default = default_value(kind, default, api)?;
                 format!("given.take(\"{name}\")?.unwrap_or({default})")

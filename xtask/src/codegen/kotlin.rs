@@ -295,6 +295,7 @@ fn method_kt(out: &mut String, call: &Operation) -> Result<()> {
         let default = match (&field.kind, &field.default) {
             (Type::Options(kind), _) => format!(" = {kind}()"),
             (Type::Optional(_), _) => " = null".to_owned(),
+            (_, Some(toml::Value::Array(_))) => " = emptyList()".to_owned(),
             (_, Some(default)) => format!(" = {default}"),
             _ => String::new(),
         };

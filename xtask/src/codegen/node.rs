@@ -59,6 +59,7 @@ const POSITION: &str = r#"/** A place in a partition. */
 export type Position =
   | "earliest"
   | "latest"
+  | "stored"
   | { offset: bigint | number }
   | { last: bigint | number }
   | { timestampUs: bigint }
@@ -246,7 +247,7 @@ fn errors_ts(out: &mut String, api: &Api) {
 const ADMIN: &str = r#"/** How a control call is made: by its name in the core. */
 type Call = (operation: string, args: Record<string, unknown>, options: CallOptions) => Promise<unknown>;
 
-/** Streams, topics, users and tokens. What may be left out of a call is one object; how to give it up comes last. */
+/** Streams, topics, users, tokens and consumer groups. What may be left out of a call is one object; how to give it up comes last. */
 export class Admin {
   readonly #call: Call;
 

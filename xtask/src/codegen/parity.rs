@@ -232,6 +232,7 @@ mod tests {
                 "sdk-rust/src/admin.rs",
                 "sdk-rust/src/producer/mod.rs",
                 "sdk-rust/src/consumer/mod.rs",
+                "sdk-rust/src/consumer/group.rs",
                 "sdk-rust/src/producer/delivery.rs",
             ],
             &["fn {}(", "fn {}<", "pub struct {}"],

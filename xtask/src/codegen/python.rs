@@ -341,6 +341,7 @@ fn method_py(out: &mut String, call: &Operation, front: &Front) -> Result<()> {
                 optional.push(format!("{name}: {moment}{} | None = None", input_type(inner)?));
             }
             kind => match &field.default {
+                Some(toml::Value::Array(_)) => optional.push(format!("{name}: {} = ()", input_type(kind)?)),
                 Some(default) => {
                     let default = if default.as_bool() == Some(true) { "True" } else { "False" };
                     optional.push(format!("{name}: {} = {default}", input_type(kind)?));

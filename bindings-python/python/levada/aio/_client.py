@@ -417,7 +417,8 @@ class Consumer(_Scope):
     async def next_change(self, timeout: float | timedelta | None = None) -> AssignmentChange | None:
         """The next change of what it reads, beginning with what it was assigned first; None when the time has passed.
 
-        Changes wait until they are asked for. Cancelled, it loses nothing.
+        Changes wait until they are asked for. Cancelled in the moment of a change, it may lose that one: `assignments` tells
+        what is held.
         """
         limit = optional_seconds(timeout)
         record = await inbox().run(lambda queue, token: self._native.next_change(limit, queue, token))

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use levada::{
     AssignmentChange, Client, ClientOptions, Consumer, ConsumerOptions, DeleteTopics, Error, FromValue,
-    GroupConsumerOptions, PartitionOffset, PartitionRef, Position, Producer, ProducerOptions, Role, TopicChanges,
-    TopicOptions, TopicPartition,
+    GroupConsumerOptions, PartitionOffset, PartitionRef, Position, Producer, ProducerOptions, Quota, Role,
+    TopicChanges, TopicOptions, TopicPartition,
 };
 use serde_json::{Value, json};
 
@@ -53,6 +53,7 @@ pub(crate) fn begin(session: &Arc<Session>, command: &Value) -> Result<Call, Rep
         "connect" => Ok(connect(command)),
         "close" | "ping" | "server_info" => client_call(command),
         "stream" | "topic" | "position" | "user" | "token" | "status" => admin_call(command),
+        "access" | "role" | "quota" => access_call(command),
         "producer" => producer_call(command),
         "delivery" => delivery_wait(command),
         "group" if op == "group.open" => open_group(command),
@@ -190,7 +191,7 @@ fn admin_call(command: Command) -> Result<Call, Reply> {
             }
             "user.create" => {
                 let role: Role = read("role", &args["role"])?;
-                records::user(&admin.create_user(&user, &text(&args, "password"), role).await?)
+                records::user(&admin.create_user(&user, &text(&args, "password"), role, &texts(&args["grants"])).await?)
             }
             "user.alter" => {
                 let role = if args["role"].is_null() { None } else { Some(read::<Role>("role", &args["role"])?) };
@@ -201,8 +202,9 @@ fn admin_call(command: Command) -> Result<Call, Reply> {
             "user.describe" => records::user_description(&admin.describe_user(&user).await?),
             "token.create" => {
                 let expires = number(&args["expires_at_us"]);
-                let made =
-                    admin.create_token(&text(&args, "name"), optional(&args, "user").as_deref(), expires).await?;
+                let (owner, scope) = (optional(&args, "user"), texts(&args["scope"]));
+                let scope = (!args["scope"].is_null()).then_some(&scope[..]);
+                let made = admin.create_token(&text(&args, "name"), owner.as_deref(), expires, scope).await?;
                 json!({"token": records::token(&made.token), "secret": made.secret})
             }
             "token.delete" => done(admin.delete_token(&text(&args, "name"), optional(&args, "user").as_deref()).await?),
@@ -211,6 +213,35 @@ fn admin_call(command: Command) -> Result<Call, Reply> {
                 items(tokens.iter().map(records::token).collect())
             }
             _ => records::status(&admin.status().await?),
+        })
+    }))
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn access_call(command: Command) -> Result<Call, Reply> {
+    let Some(Handle::Client(client)) = command.on else { return Err(wrong_handle(&command.op)) };
+    let (session, args, op) = (command.session, command.args, command.op);
+    Ok(call(session, async move {
+        let admin = client.admin();
+        let done = |()| json!({});
+        let (role, user, grants) = (text(&args, "role"), optional(&args, "user"), texts(&args["grants"]));
+        Ok(match op.as_str() {
+            "access.set" => done(admin.set_access(&text(&args, "user"), &texts(&args["roles"]), &grants).await?),
+            "access.describe" => records::access(&admin.describe_access(user.as_deref()).await?),
+            "role.set" => done(admin.set_role(&role, &grants).await?),
+            "role.delete" => done(admin.delete_role(&role).await?),
+            "role.list" => {
+                let roles = admin.list_roles().await?;
+                json!({"items": roles.iter().map(records::role).collect::<Vec<_>>()})
+            }
+            "quota.set" => {
+                let quota: Quota = read("quota", &args["quota"])?;
+                done(admin.set_quota(&text(&args, "user"), quota).await?)
+            }
+            _ => records::quota(&admin.describe_quota(user.as_deref()).await?),
         })
     }))
 }

@@ -1,9 +1,9 @@
 //! Records as they are told: fields by the names of the protocol.
 
 use levada::{
-    GroupDescription, GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo, PositionResolved,
-    ReadOnlyPartition, SequencesRead, ServerInfo, ServerStatus, StoredOffset, StreamDescription, StreamInfo, TokenInfo,
-    TopicDescription, TopicInfo, UserDescription, UserInfo,
+    AccessDescription, GroupDescription, GroupInfo, GroupPartitionInfo, MemberInfo, OffsetChange, PartitionInfo,
+    PositionResolved, QuotaDescription, ReadOnlyPartition, RoleDescription, SequencesRead, ServerInfo, ServerStatus,
+    StoredOffset, StreamDescription, StreamInfo, TokenInfo, TopicDescription, TopicInfo, UserDescription, UserInfo,
 };
 use serde_json::{Value, json};
 
@@ -56,6 +56,24 @@ pub(crate) fn user(info: &UserInfo) -> Value {
     json!({
         "user_id": info.user_id, "user": info.user, "role": name(&info.role), "created_at_us": wide(info.created_at_us),
         "token_count": info.token_count,
+    })
+}
+
+pub(crate) fn access(access: &AccessDescription) -> Value {
+    json!({
+        "user": access.user, "role": name(&access.role), "roles": access.roles, "grants": access.grants,
+        "effective": access.effective,
+    })
+}
+
+pub(crate) fn role(role: &RoleDescription) -> Value {
+    json!({"role": role.role, "grants": role.grants, "user_count": role.user_count})
+}
+
+pub(crate) fn quota(quota: &QuotaDescription) -> Value {
+    json!({
+        "user": quota.user, "bytes_in": quota.bytes_in.map(wide), "bytes_out": quota.bytes_out.map(wide),
+        "requests": quota.requests, "connections": quota.connections,
     })
 }
 

@@ -22,6 +22,8 @@ const WIDE: &[&str] = &[
     "prefetch_bytes",
     "commit_messages",
     "retention_bytes",
+    "bytes_in",
+    "bytes_out",
     "segment_bytes",
 ];
 

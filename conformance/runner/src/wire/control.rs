@@ -63,9 +63,6 @@ pub fn encode(message: &MessageType, fields: &Value) -> Result<Vec<u8>> {
 pub fn decode(message: &MessageType, control: &[u8]) -> Result<Value> {
     let mut reader = Reader { rest: control };
     let mut fields = reader.fields(&message.fields).map_err(|e| within(&message.name, e))?;
-    for (_, field) in &message.tagged {
-        fields.insert(field.name.clone(), Value::Null);
-    }
     let mut last = None;
     for _ in 0..reader.unsigned(2)? {
         let tag = u16::try_from(reader.unsigned(2)?).expect("two bytes");

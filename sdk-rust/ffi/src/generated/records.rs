@@ -47,6 +47,18 @@ impl IntoValue for levada::TopicCompression {
     }
 }
 
+impl IntoValue for levada::AccessDescription {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("user".into(), self.user.into_value()),
+            ("role".into(), self.role.into_value()),
+            ("roles".into(), self.roles.into_value()),
+            ("grants".into(), self.grants.into_value()),
+            ("effective".into(), self.effective.into_value()),
+        ])
+    }
+}
+
 impl IntoValue for levada::AssignmentChange {
     fn into_value(self) -> Value {
         Value::Record(vec![
@@ -184,6 +196,18 @@ impl IntoValue for levada::PositionResolved {
     }
 }
 
+impl IntoValue for levada::QuotaDescription {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("user".into(), self.user.into_value()),
+            ("bytes_in".into(), self.bytes_in.into_value()),
+            ("bytes_out".into(), self.bytes_out.into_value()),
+            ("requests".into(), self.requests.into_value()),
+            ("connections".into(), self.connections.into_value()),
+        ])
+    }
+}
+
 impl IntoValue for levada::ReadOnlyPartition {
     fn into_value(self) -> Value {
         Value::Record(vec![
@@ -204,6 +228,16 @@ impl IntoValue for levada::Receipt {
             ("durability".into(), self.durability.into_value()),
             ("duplicate".into(), self.duplicate.into_value()),
             ("server_encoded".into(), self.server_encoded.into_value()),
+        ])
+    }
+}
+
+impl IntoValue for levada::RoleDescription {
+    fn into_value(self) -> Value {
+        Value::Record(vec![
+            ("role".into(), self.role.into_value()),
+            ("grants".into(), self.grants.into_value()),
+            ("user_count".into(), self.user_count.into_value()),
         ])
     }
 }

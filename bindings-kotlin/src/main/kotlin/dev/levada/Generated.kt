@@ -134,10 +134,7 @@ public enum class PartitionState(
     }
 }
 
-/**
- * What a user may do: `admin` everything; `member` everything but managing streams, topics, users and other users'
- * tokens.
- */
+/** What a user may do: `admin` everything; `member` what its grants and named roles allow, and nothing else. */
 public enum class Role(
     /** Its name in the protocol and in options. */
     public val wireName: String,
@@ -607,6 +604,41 @@ public class ProducerOptions {
         }
 }
 
+/** What a user may take of the server, all its connections together; what is absent is unlimited. */
+public class Quota {
+    /** Bytes a second it may send. 1 to 1125899906842624. */
+    public var bytesIn: Long? = null
+
+    /** Bytes a second it is sent. 1 to 1125899906842624. */
+    public var bytesOut: Long? = null
+
+    /** Requests a second. 1 to 1000000000. */
+    public var requests: Int? = null
+
+    /** Connections at a time. 1 to 1000000000. */
+    public var connections: Int? = null
+
+    /** Sets [bytesIn]. */
+    public fun bytesIn(value: Long?): Quota = apply { bytesIn = value }
+
+    /** Sets [bytesOut]. */
+    public fun bytesOut(value: Long?): Quota = apply { bytesOut = value }
+
+    /** Sets [requests]. */
+    public fun requests(value: Int?): Quota = apply { requests = value }
+
+    /** Sets [connections]. */
+    public fun connections(value: Int?): Quota = apply { connections = value }
+
+    internal fun fields(): Fields =
+        Fields().apply {
+            bytesIn?.let { add("bytes_in", number(it)) }
+            bytesOut?.let { add("bytes_out", number(it)) }
+            requests?.let { add("requests", number(it)) }
+            connections?.let { add("connections", number(it)) }
+        }
+}
+
 /** What changes about a topic; what is absent stays. */
 public class TopicChanges {
     /** May only grow; the order of a key's messages breaks across the change. 1 to 4096. */
@@ -703,6 +735,34 @@ public class TopicOptions {
             retentionAge?.let { add("retention_age_ms", milliseconds(it)) }
             segmentBytes?.let { add("segment_bytes", number(it)) }
         }
+}
+
+/**
+ * What a user may do. Grants are written `stream/topic:action,…`, with `*` for any run of characters but `/` and the
+ * actions read, write, admin and group.
+ */
+public data class AccessDescription(
+    /** Name of the user. */
+    val user: String,
+    /** `admin` may do everything, `member` what is granted. */
+    val role: Role,
+    /** Its named roles, by name. */
+    val roles: List<String>,
+    /** Its own grants, by pattern. */
+    val grants: List<String>,
+    /** All it may do, by pattern. */
+    val effective: List<String>,
+) {
+    internal companion object {
+        fun of(record: Value): AccessDescription =
+            AccessDescription(
+                user = record.required("user").text(),
+                role = Role.of(record.required("role").text()),
+                roles = record.required("roles").items { it.text() },
+                grants = record.required("grants").items { it.text() },
+                effective = record.required("effective").items { it.text() },
+            )
+    }
 }
 
 /** What changed about the partitions that a group's member reads. */
@@ -1005,6 +1065,31 @@ public data class PositionResolved(
     }
 }
 
+/** What a user may take of the server, all its connections together; absent is unlimited. */
+public data class QuotaDescription(
+    /** Name of the user. */
+    val user: String,
+    /** Bytes a second it may send. */
+    val bytesIn: Long?,
+    /** Bytes a second it is sent. */
+    val bytesOut: Long?,
+    /** Requests a second. */
+    val requests: Int?,
+    /** Connections at a time. */
+    val connections: Int?,
+) {
+    internal companion object {
+        fun of(record: Value): QuotaDescription =
+            QuotaDescription(
+                user = record.required("user").text(),
+                bytesIn = record.optional("bytes_in")?.let { it.number() },
+                bytesOut = record.optional("bytes_out")?.let { it.number() },
+                requests = record.optional("requests")?.let { it.number().toInt() },
+                connections = record.optional("connections")?.let { it.number().toInt() },
+            )
+    }
+}
+
 /** A partition that refuses appends. */
 public data class ReadOnlyPartition(
     /** Name of its stream. */
@@ -1054,6 +1139,25 @@ public data class Receipt(
                 durability = Durability.of(record.required("durability").text()),
                 duplicate = record.required("duplicate").truth(),
                 serverEncoded = record.required("server_encoded").truth(),
+            )
+    }
+}
+
+/** A named role: grants that users can be given together. */
+public data class RoleDescription(
+    /** Its name. */
+    val role: String,
+    /** What it allows, by pattern. */
+    val grants: List<String>,
+    /** Users that have it. */
+    val userCount: Int,
+) {
+    internal companion object {
+        fun of(record: Value): RoleDescription =
+            RoleDescription(
+                role = record.required("role").text(),
+                grants = record.required("grants").items { it.text() },
+                userCount = record.required("user_count").number().toInt(),
             )
     }
 }
@@ -1550,6 +1654,9 @@ public object ErrorCode {
     /** The group has stored no offset for this partition. */
     public const val NO_STORED_OFFSET: Int = 308
 
+    /** No such named role. */
+    public const val ROLE_NOT_FOUND: Int = 309
+
     /** It exists already. */
     public const val ALREADY_EXISTS: Int = 400
 
@@ -1591,6 +1698,9 @@ public object ErrorCode {
 
     /** The group has as many members as it may. */
     public const val TOO_MANY_MEMBERS: Int = 505
+
+    /** The user's quota is used up; try again after the time given. */
+    public const val THROTTLED: Int = 506
 
     /** The server could not finish in time. */
     public const val REQUEST_TIMEOUT: Int = 600
@@ -1941,24 +2051,44 @@ public class Admin internal constructor(private val caller: Caller) {
     public fun resolvePositionAsync(partition: String, position: Position): CompletableFuture<PositionResolved> =
         future { resolvePosition(partition, position) }
 
-    /** Creates a user. */
-    public suspend fun createUser(user: String, password: String, role: Role): UserInfo =
+    /**
+     * Creates a user, with grants such as `shop/&#42;:read,write` to start with; a member without any may do nothing.
+     */
+    public suspend fun createUser(
+        user: String,
+        password: String,
+        role: Role,
+        grants: List<String> = emptyList(),
+    ): UserInfo =
         caller.call(
             "create_user",
             Fields().apply {
                 add("user", text(user))
                 add("password", text(password))
                 add("role", text(role.wireName))
+                add("grants", texts(grants))
             },
         ) { UserInfo.of(it) }
 
     /** [createUser], blocking. */
-    public fun createUserBlocking(user: String, password: String, role: Role): UserInfo =
-        blocking { createUser(user, password, role) }
+    @JvmOverloads
+    public fun createUserBlocking(
+        user: String,
+        password: String,
+        role: Role,
+        grants: List<String> = emptyList(),
+    ): UserInfo =
+        blocking { createUser(user, password, role, grants) }
 
     /** [createUser] as a future. */
-    public fun createUserAsync(user: String, password: String, role: Role): CompletableFuture<UserInfo> =
-        future { createUser(user, password, role) }
+    @JvmOverloads
+    public fun createUserAsync(
+        user: String,
+        password: String,
+        role: Role,
+        grants: List<String> = emptyList(),
+    ): CompletableFuture<UserInfo> =
+        future { createUser(user, password, role, grants) }
 
     /** Changes a user's password or role; sessions that a new password replaces end right after. */
     public suspend fun alterUser(user: String, password: String? = null, role: Role? = null): UserInfo =
@@ -2027,21 +2157,35 @@ public class Admin internal constructor(private val caller: Caller) {
     public fun describeUserAsync(user: String): CompletableFuture<UserDescription> =
         future { describeUser(user) }
 
-    /** Creates a personal access token, for the caller unless a user is named. */
-    public suspend fun createToken(name: String, user: String? = null, expiresAtUs: Long? = null): NewToken =
+    /**
+     * Creates a personal access token, for the caller unless a user is named; `scope` is a list of grants that say what
+     * it may do at most, absent: all that its user may.
+     */
+    public suspend fun createToken(
+        name: String,
+        user: String? = null,
+        expiresAtUs: Long? = null,
+        scope: List<String>? = null,
+    ): NewToken =
         caller.call(
             "create_token",
             Fields().apply {
                 add("name", text(name))
                 user?.let { add("user", text(it)) }
                 expiresAtUs?.let { add("expires_at_us", number(it)) }
+                scope?.let { add("scope", texts(it)) }
             },
         ) { NewToken.of(it) }
 
     /** [createToken], blocking. */
     @JvmOverloads
-    public fun createTokenBlocking(name: String, user: String? = null, expiresAtUs: Long? = null): NewToken =
-        blocking { createToken(name, user, expiresAtUs) }
+    public fun createTokenBlocking(
+        name: String,
+        user: String? = null,
+        expiresAtUs: Long? = null,
+        scope: List<String>? = null,
+    ): NewToken =
+        blocking { createToken(name, user, expiresAtUs, scope) }
 
     /** [createToken] as a future. */
     @JvmOverloads
@@ -2049,8 +2193,9 @@ public class Admin internal constructor(private val caller: Caller) {
         name: String,
         user: String? = null,
         expiresAtUs: Long? = null,
+        scope: List<String>? = null,
     ): CompletableFuture<NewToken> =
-        future { createToken(name, user, expiresAtUs) }
+        future { createToken(name, user, expiresAtUs, scope) }
 
     /** Revokes a token. */
     public suspend fun deleteToken(name: String, user: String? = null): Unit =
@@ -2090,6 +2235,144 @@ public class Admin internal constructor(private val caller: Caller) {
     @JvmOverloads
     public fun listTokensAsync(user: String? = null): CompletableFuture<List<TokenInfo>> =
         future { listTokens(user) }
+
+    /** Replaces what a member may do: its named roles, and grants such as `shop/&#42;:read,write`. */
+    public suspend fun setAccess(
+        user: String,
+        roles: List<String> = emptyList(),
+        grants: List<String> = emptyList(),
+    ): Unit =
+        caller.call(
+            "set_access",
+            Fields().apply {
+                add("user", text(user))
+                add("roles", texts(roles))
+                add("grants", texts(grants))
+            },
+        ) { }
+
+    /** [setAccess], blocking. */
+    @JvmOverloads
+    public fun setAccessBlocking(
+        user: String,
+        roles: List<String> = emptyList(),
+        grants: List<String> = emptyList(),
+    ): Unit =
+        blocking { setAccess(user, roles, grants) }
+
+    /** [setAccess] as a future. */
+    @JvmOverloads
+    public fun setAccessAsync(
+        user: String,
+        roles: List<String> = emptyList(),
+        grants: List<String> = emptyList(),
+    ): CompletableFuture<Unit> =
+        future { setAccess(user, roles, grants) }
+
+    /** What the caller, or a user, may do. */
+    public suspend fun describeAccess(user: String? = null): AccessDescription =
+        caller.call(
+            "describe_access",
+            Fields().apply {
+                user?.let { add("user", text(it)) }
+            },
+        ) { AccessDescription.of(it) }
+
+    /** [describeAccess], blocking. */
+    @JvmOverloads
+    public fun describeAccessBlocking(user: String? = null): AccessDescription =
+        blocking { describeAccess(user) }
+
+    /** [describeAccess] as a future. */
+    @JvmOverloads
+    public fun describeAccessAsync(user: String? = null): CompletableFuture<AccessDescription> =
+        future { describeAccess(user) }
+
+    /** Creates a named role, or replaces what it allows, for all who have it. */
+    public suspend fun setRole(role: String, grants: List<String>): Unit =
+        caller.call(
+            "set_role",
+            Fields().apply {
+                add("role", text(role))
+                add("grants", texts(grants))
+            },
+        ) { }
+
+    /** [setRole], blocking. */
+    public fun setRoleBlocking(role: String, grants: List<String>): Unit =
+        blocking { setRole(role, grants) }
+
+    /** [setRole] as a future. */
+    public fun setRoleAsync(role: String, grants: List<String>): CompletableFuture<Unit> =
+        future { setRole(role, grants) }
+
+    /** Deletes a named role and takes it from all who have it. */
+    public suspend fun deleteRole(role: String): Unit =
+        caller.call(
+            "delete_role",
+            Fields().apply {
+                add("role", text(role))
+            },
+        ) { }
+
+    /** [deleteRole], blocking. */
+    public fun deleteRoleBlocking(role: String): Unit =
+        blocking { deleteRole(role) }
+
+    /** [deleteRole] as a future. */
+    public fun deleteRoleAsync(role: String): CompletableFuture<Unit> =
+        future { deleteRole(role) }
+
+    /** All named roles, by name. */
+    public suspend fun listRoles(): List<RoleDescription> =
+        caller.call("list_roles", Fields()) { it.items { RoleDescription.of(it) } }
+
+    /** [listRoles], blocking. */
+    public fun listRolesBlocking(): List<RoleDescription> =
+        blocking { listRoles() }
+
+    /** [listRoles] as a future. */
+    public fun listRolesAsync(): CompletableFuture<List<RoleDescription>> =
+        future { listRoles() }
+
+    /** Replaces what a user may take of the server. */
+    public suspend fun setQuota(user: String, quota: Quota = Quota()): Unit =
+        caller.call(
+            "set_quota",
+            Fields().apply {
+                add("user", text(user))
+                add("quota", quota.fields().value())
+            },
+        ) { }
+
+    /** [setQuota], blocking. */
+    @JvmOverloads
+    public fun setQuotaBlocking(user: String, quota: Quota = Quota()): Unit =
+        blocking { setQuota(user, quota) }
+
+    /** [setQuota] as a future. */
+    @JvmOverloads
+    public fun setQuotaAsync(user: String, quota: Quota = Quota()): CompletableFuture<Unit> =
+        future { setQuota(user, quota) }
+
+    /** What the caller, or a user, may take of the server. */
+    public suspend fun describeQuota(user: String? = null): QuotaDescription =
+        caller.call(
+            "describe_quota",
+            Fields().apply {
+                user?.let { add("user", text(it)) }
+            },
+        ) { QuotaDescription.of(it) }
+
+    /** [describeQuota], blocking. */
+    @JvmOverloads
+    public fun describeQuotaBlocking(user: String? = null): QuotaDescription =
+        blocking { describeQuota(user) }
+
+    /** [describeQuota] as a future. */
+    @JvmOverloads
+    public fun describeQuotaAsync(user: String? = null): CompletableFuture<QuotaDescription> =
+        future { describeQuota(user) }
 
     /** How the server is. */
     public suspend fun status(): ServerStatus =

@@ -15,6 +15,7 @@ import dev.levada.PartitionOffset
 import dev.levada.Position
 import dev.levada.Producer
 import dev.levada.ProducerOptions
+import dev.levada.Quota
 import dev.levada.Role
 import dev.levada.TopicChanges
 import dev.levada.TopicOptions
@@ -32,7 +33,7 @@ import java.time.Duration
 import java.util.concurrent.ConcurrentHashMap
 
 private val FEATURES = listOf(
-    "core", "admin", "lifecycle", "names", "users", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
+    "core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
     "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 )
 private val CLOSE_TIMEOUT = Duration.ofSeconds(5)
@@ -205,6 +206,7 @@ private class Adapter {
         val admin = client.admin
         fun text(name: String) = args.need(name).textValue()
         fun maybe(name: String) = args.field(name)?.textValue()
+        fun texts(name: String) = args.field(name)?.map { it.textValue() }
         fun role(name: String) = constant(Role::class.java, name) as Role
         return when (command.operation) {
             "stream.create" -> record(admin.createStream(text("stream"))) as ObjectNode
@@ -221,15 +223,22 @@ private class Adapter {
             "topic.set_segment_age" -> empty { admin.setSegmentAge(text("topic"), args.field("segment_age_us")?.long()) }
             "topic.producer_progress" -> record(admin.producerProgress(text("name"), text("partition"))) as ObjectNode
             "position.resolve" -> record(admin.resolvePosition(text("partition"), position(args))) as ObjectNode
-            "user.create" -> record(admin.createUser(text("user"), text("password"), role(text("role")))) as ObjectNode
+            "user.create" -> record(admin.createUser(text("user"), text("password"), role(text("role")), texts("grants").orEmpty())) as ObjectNode
             "user.alter" -> record(admin.alterUser(text("user"), maybe("password"), maybe("role")?.let(::role))) as ObjectNode
             "user.delete" -> empty { admin.deleteUser(text("user")) }
             "user.list" -> items(admin.listUsers())
             "user.describe" -> record(admin.describeUser(text("user"))) as ObjectNode
             "token.create" ->
-                record(admin.createToken(text("name"), maybe("user"), args.field("expires_at_us")?.long())) as ObjectNode
+                record(admin.createToken(text("name"), maybe("user"), args.field("expires_at_us")?.long(), texts("scope"))) as ObjectNode
             "token.delete" -> empty { admin.deleteToken(text("name"), maybe("user")) }
             "token.list" -> items(admin.listTokens(maybe("user")))
+            "access.set" -> empty { admin.setAccess(text("user"), texts("roles").orEmpty(), texts("grants").orEmpty()) }
+            "access.describe" -> record(admin.describeAccess(maybe("user"))) as ObjectNode
+            "role.set" -> empty { admin.setRole(text("role"), args.need("grants").map { it.textValue() }) }
+            "role.delete" -> empty { admin.deleteRole(text("role")) }
+            "role.list" -> items(admin.listRoles())
+            "quota.set" -> empty { admin.setQuota(text("user"), options(Quota(), args.field("quota"))) }
+            "quota.describe" -> record(admin.describeQuota(maybe("user"))) as ObjectNode
             "status" -> record(admin.status()) as ObjectNode
             "group.list" -> items(admin.listGroups())
             "group.describe" -> record(admin.describeGroup(text("group"))) as ObjectNode
