@@ -19,7 +19,7 @@ use levada_server::admin::{AdminHandle, AdminMessage};
 use levada_server::auth::{AuthHandle, AuthMessage};
 use levada_server::broker::link::SharedBudget;
 use levada_server::broker::{Routes, Shard, ShardHandle, ShardOptions};
-use levada_server::config::Defects;
+use levada_server::config::{Defects, LowWaterPolicy};
 use levada_server::edge::{ConnectionLimits, Connections, Edge, EdgeOptions};
 use levada_server::env::{Accepted, Clock, Duplex, Random, Socket};
 use levada_server::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
@@ -69,6 +69,7 @@ pub(crate) struct WorldOptions {
     /// Partitions of the topics that are there from the start.
     pub(crate) topics: Vec<u32>,
     pub(crate) group_retention: Duration,
+    pub(crate) low_water_policy: LowWaterPolicy,
 }
 
 impl Default for WorldOptions {
@@ -91,6 +92,7 @@ impl Default for WorldOptions {
             serves_groups: false,
             topics: Vec::new(),
             group_retention: Duration::from_secs(7 * 24 * 3600),
+            low_water_policy: LowWaterPolicy::Refuse,
         }
     }
 }
@@ -202,6 +204,7 @@ impl World {
                 layout: Layout,
                 partition: options.partition.clone(),
                 max_batch_bytes: options.edge.max_batch_bytes,
+                low_water_policy: options.low_water_policy,
                 defects: Defects::default(),
             };
             let shard = Shard::new(
