@@ -232,7 +232,7 @@ async fn more_than_the_disk_holds(low_water_policy: LowWaterPolicy) -> (bool, u6
     let mut client = world.client().await;
     for _ in 0..6 {
         let batch = client.large_batch(1 << 20);
-        client.produce_batch(kept, 0, batch).await.unwrap();
+        client.produce_batch(kept, 0, batch).await.expect("the scenario holds");
     }
     let (mut appended, mut refusals) = (0, 0);
     while appended < 100 && refusals < 10 {
@@ -247,9 +247,10 @@ async fn more_than_the_disk_holds(low_water_policy: LowWaterPolicy) -> (bool, u6
         // A megabyte a second: the server looks at its disk that often.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let (head, texts) = client.fetch(from_start(kept, 0)).await.unwrap();
+    let (head, texts) = client.fetch(from_start(kept, 0)).await.expect("the scenario holds");
     assert!(head.log_start_offset == 0 && !texts.is_empty(), "what has no limit stays whole");
-    let (head, _) = client.fetch(Fetch { position: Position::LATEST, ..from_start(limited, 0) }).await.unwrap();
+    let (head, _) =
+        client.fetch(Fetch { position: Position::LATEST, ..from_start(limited, 0) }).await.expect("the scenario holds");
     (appended == 100, head.log_start_offset)
 }
 
