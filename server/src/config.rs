@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use levada_storage::PartitionConfig;
 
-pub use settings::{Cli, ConfigError, DiskBackend, LogFormat, Machine, Settings, Task, check_segment_bytes};
+pub use settings::{
+    Cli, ConfigError, DiskBackend, LogFormat, LowWaterPolicy, Machine, Settings, Task, check_segment_bytes,
+};
 pub use units::{ByteSize, Span};
 
 /// Cost of a password hash.
@@ -62,6 +64,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Free space below which appends are refused; `None` is min(1 GiB, 5 %).
     pub low_water_bytes: Option<u64>,
+    /// What happens besides below that.
+    pub low_water_policy: LowWaterPolicy,
     /// Segment files that all shards together keep open.
     pub open_files: usize,
     /// Settings of a partition whose topic does not say otherwise.

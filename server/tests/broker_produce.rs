@@ -8,6 +8,8 @@ use broker_world::*;
 use levada_protocol::batch::SealOptions;
 use levada_protocol::client::ClientEvent;
 use levada_protocol::messages::*;
+use levada_server::config::LowWaterPolicy;
+use levada_server::metadata::TopicOptions;
 use levada_storage::PartitionConfig;
 use levada_storage::crash::CrashOptions;
 
@@ -216,6 +218,48 @@ fn a_full_disk_refuses_definitely_and_reads_go_on() {
         assert!(error.retriable());
         let (head, texts) = client.fetch(from_start(topic, 0)).await.unwrap();
         assert!(!texts.is_empty() && appended <= head.visible_end_offset);
+    });
+}
+
+/// A disk of 64 MiB with a topic that keeps everything and one of a year; says whether the second took 100 MiB, and where it begins.
+async fn more_than_the_disk_holds(low_water_policy: LowWaterPolicy) -> (bool, u64) {
+    let disk = CrashOptions { capacity_bytes: 64 << 20, ..CrashOptions::default() };
+    let partition = PartitionConfig { segment_bytes: 4 << 20, ..PartitionConfig::default() };
+    let world = World::with(WorldOptions { disk, partition, low_water_policy, ..WorldOptions::default() }).await;
+    let kept = world.topic(1).await;
+    let year = 365 * 24 * 3600 * 1_000_000;
+    let limited = world.topic_with(TopicOptions { retention_age_us: Some(year), ..topic_options(1) }).await;
+    let mut client = world.client().await;
+    for _ in 0..6 {
+        let batch = client.large_batch(1 << 20);
+        client.produce_batch(kept, 0, batch).await.expect("the scenario holds");
+    }
+    let (mut appended, mut refusals) = (0, 0);
+    while appended < 100 && refusals < 10 {
+        let batch = client.large_batch(1 << 20);
+        match client.produce_batch(limited, 0, batch).await {
+            Ok(_) => (appended, refusals) = (appended + 1, 0),
+            Err(error) => {
+                assert_eq!(code(&error), "DISK_FULL");
+                refusals += 1;
+            }
+        }
+        // A megabyte a second: the server looks at its disk that often.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (head, texts) = client.fetch(from_start(kept, 0)).await.expect("the scenario holds");
+    assert!(head.log_start_offset == 0 && !texts.is_empty(), "what has no limit stays whole");
+    let (head, _) =
+        client.fetch(Fetch { position: Position::LATEST, ..from_start(limited, 0) }).await.expect("the scenario holds");
+    (appended == 100, head.log_start_offset)
+}
+
+#[test]
+fn below_the_low_water_mark_old_segments_go_early_where_that_is_the_policy() {
+    scenario(async {
+        let (is_whole, start) = more_than_the_disk_holds(LowWaterPolicy::DeleteOldest).await;
+        assert!(is_whole && 0 < start, "{start}");
+        assert_eq!(more_than_the_disk_holds(LowWaterPolicy::Refuse).await, (false, 0));
     });
 }
 

@@ -8,6 +8,7 @@ mod contract;
 mod directory;
 
 mod errors;
+mod frozen;
 mod input;
 mod interrupts;
 mod security;

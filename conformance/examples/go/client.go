@@ -184,7 +184,7 @@ func (c *Client) dial(ctx context.Context, d *dialling) {
 		if over {
 			return
 		}
-		wait.sleep(ctx, asError(err))
+		sleep(ctx, wait.step(asError(err)))
 	}
 }
 
@@ -202,8 +202,8 @@ func (b *backoff) step(err *Error) time.Duration {
 	return wait
 }
 
-func (b *backoff) sleep(ctx context.Context, err *Error) {
-	timer := time.NewTimer(b.step(err))
+func sleep(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -239,7 +239,11 @@ func (c *Client) do(ctx context.Context, request, reply wire.Message, changes bo
 		if ctx.Err() != nil || !retriable {
 			return err
 		}
-		if wait.sleep(ctx, err); ctx.Err() != nil {
+		pause := wait.step(err)
+		if until, _ := ctx.Deadline(); time.Until(until) <= pause {
+			return err // there is no time for another attempt
+		}
+		if sleep(ctx, pause); ctx.Err() != nil {
 			if outer.Err() != nil {
 				return contextError(outer, "before another attempt")
 			}

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::adapter::Launch;
 use crate::ops;
+use crate::wire;
 
 /// A client under test.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Description {
     pub env: BTreeMap<String, String>,
     /// What it can do.
     pub features: BTreeSet<String>,
+    /// Highest version of the protocol it speaks; absent is the newest.
+    #[serde(default)]
+    pub speaks: Option<u16>,
     /// Its known failures, relative to the folder of the description.
     #[serde(default)]
     pub known: Option<PathBuf>,
@@ -37,6 +41,12 @@ pub struct Description {
 }
 
 impl Description {
+    /// Highest version of the protocol it speaks.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.speaks.unwrap_or_else(|| wire::schema().newest_version())
+    }
+
     /// Reads a description; `{root}` and `{target}` in it are the repository and its build directory.
     ///
     /// # Errors
@@ -113,5 +123,14 @@ mod tests {
             let description = Description::read(&folder.join(format!("{name}.yaml"))).unwrap();
             assert_eq!(description.name, name);
         }
+    }
+
+    #[test]
+    fn a_client_of_every_version_stays_in_the_suite() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
+        let described = |name: &String| Description::read(&folder.join(format!("{name}.yaml"))).unwrap().version();
+        let spoken: BTreeSet<u16> = names(&folder).iter().map(described).collect();
+        let versions: BTreeSet<u16> = (1..=wire::schema().newest_version()).collect();
+        assert_eq!(spoken, versions, "a version that the server speaks is tried by a client that knows no later one");
     }
 }

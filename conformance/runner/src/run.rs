@@ -373,6 +373,7 @@ impl<'a> World<'a> {
                 address: self.address.clone(),
                 token_file: &self.token_file,
                 stream: format!("c{}", self.next),
+                speaks: self.description.version(),
                 scale: self.settings.scale,
             },
         ))

@@ -39,6 +39,8 @@ pub struct Stage<'a> {
     pub token_file: &'a Path,
     /// Name of the stream that belongs to this case.
     pub stream: String,
+    /// Highest version of the protocol that the client says it speaks.
+    pub speaks: u16,
     /// By how much every deadline is longer than written.
     pub scale: f64,
 }
@@ -99,6 +101,7 @@ pub fn play(case: &Case, stage: Stage<'_>) -> Played {
 fn variables(case: &Case, stage: &Stage<'_>) -> Variables {
     let mut variables = Variables::new();
     variables.insert("stream".to_owned(), stage.stream.clone().into());
+    variables.insert("speaks".to_owned(), stage.speaks.into());
     variables.insert("server".to_owned(), stage.address.clone().into());
     variables.insert("token_file".to_owned(), stage.token_file.display().to_string().into());
     if let Ok(token) = std::fs::read_to_string(stage.token_file) {

@@ -422,7 +422,14 @@ impl Membership {
         let ended = indices(&state.lanes, |lane| lane.active && revoked.iter().any(|it| is_same(lane, it)));
         for index in &ended {
             let lane = &state.lanes[*index];
-            match last_commit(*index, lane, self.terms.auto_commit) {
+            let waiting = state.share.iter().flat_map(|share| share.jobs.iter().rev());
+            let pending = waiting.chain(&self.in_flight).find_map(|job| job.entry_of(*index, lane));
+            let last = last_commit(*index, lane, self.terms.auto_commit, pending);
+            // Commits that wait their turn come when the partition is given back.
+            for job in state.share.iter_mut().flat_map(|share| &mut share.jobs) {
+                job.leave_out(*index, lane);
+            }
+            match last {
                 Some(commit) => self.releases.push(commit),
                 None => {
                     self.next_serial += 1;

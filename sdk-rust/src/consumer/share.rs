@@ -89,6 +89,11 @@ impl Entry {
         Entry { lane: index, life: lane.life, seeks: lane.progress.seeks, commit }
     }
 
+    /// Whether it is of this lane, as the lane is assigned now.
+    fn is_of(&self, index: usize, lane: &InboundLane) -> bool {
+        self.lane == index && self.life == lane.life
+    }
+
     /// It is durable.
     pub(crate) fn settle(&self, lanes: &mut [InboundLane]) {
         if let Some(lane) = lanes.get_mut(self.lane).filter(|lane| lane.life == self.life && lane.active) {
@@ -114,13 +119,23 @@ pub(crate) fn uncommitted(
     entries
 }
 
-/// The last commit of a lane that is revoked; `None` if not even its start is known.
-pub(crate) fn last_commit(index: usize, lane: &InboundLane, auto_commit: bool) -> Option<CommitOffset> {
-    let processed = lane.progress.processed.filter(|_| auto_commit);
-    let (offset, epoch) = match processed {
-        Some(processed) => processed,
-        // What is stored stays with the epoch it was stored with; that of the lane is of a later message.
-        None => (lane.progress.floor?, None),
+/// The last commit of a lane that is revoked; `None` if not even its start is known. `pending` is the newest commit of it that
+/// is not answered yet: the last one must not fall behind it, nor behind what is stored.
+pub(crate) fn last_commit(
+    index: usize,
+    lane: &InboundLane,
+    auto_commit: bool,
+    pending: Option<&Entry>,
+) -> Option<CommitOffset> {
+    let progress = &lane.progress;
+    let pending = pending.filter(|entry| entry.seeks == progress.seeks);
+    let pending = pending.map(|entry| (entry.commit.offset, entry.commit.epoch));
+    let done = progress.processed.filter(|_| auto_commit).into_iter().chain(pending).max_by_key(|(offset, _)| *offset);
+    // What is stored stays with the epoch it was stored with; that of the lane is of a later message.
+    let floor = progress.floor.map(|floor| (floor, None));
+    let (offset, epoch) = match (done, floor) {
+        (Some(done), Some(floor)) if done.0 < floor.0 && !progress.rewinds() => floor,
+        (done, floor) => done.or(floor)?,
     };
     Some(CommitOffset { release: true, ..Entry::new(index, lane, offset, epoch).commit })
 }
@@ -139,6 +154,16 @@ impl CommitJob {
             // Whoever gave up does not want to know.
             let _ = reply.send(outcome);
         }
+    }
+
+    /// What it says of a lane, as the lane is assigned now.
+    pub(crate) fn entry_of(&self, index: usize, lane: &InboundLane) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.is_of(index, lane))
+    }
+
+    /// A lane's last commit says what this one would have.
+    pub(crate) fn leave_out(&mut self, index: usize, lane: &InboundLane) {
+        self.entries.retain(|entry| !entry.is_of(index, lane));
     }
 
     /// Whether somebody waited and gave up.

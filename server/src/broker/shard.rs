@@ -19,7 +19,7 @@ use crate::broker::partition::PartitionSlot;
 use crate::broker::readable::Readable;
 use crate::broker::routing::{Owner, Routes, ShardInbox};
 use crate::broker::subscription::Subscription;
-use crate::config::{Config, Defects};
+use crate::config::{Config, Defects, LowWaterPolicy};
 use crate::env;
 use crate::failure::Failure;
 use crate::metadata::{Layout, Snapshot};
@@ -33,6 +33,8 @@ pub struct ShardOptions {
     pub partition: PartitionConfig,
     /// Largest batch, counted uncompressed.
     pub max_batch_bytes: u32,
+    /// What happens when free disk space is below the low-water mark.
+    pub low_water_policy: LowWaterPolicy,
     /// Rules broken on purpose.
     pub defects: Defects,
 }
@@ -45,6 +47,7 @@ impl ShardOptions {
             layout: Layout,
             partition: config.partition.clone(),
             max_batch_bytes: config.max_batch_bytes,
+            low_water_policy: config.low_water_policy,
             defects: config.defects,
         }
     }

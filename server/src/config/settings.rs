@@ -70,6 +70,18 @@ pub enum DiskBackend {
     Buffered,
 }
 
+/// What happens when free disk space is below the low-water mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum LowWaterPolicy {
+    /// Appends are refused until space is freed
+    #[default]
+    Refuse,
+    /// Topics with a retention limit lose their oldest sealed segments before their time; the others keep everything
+    DeleteOldest,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -132,6 +144,8 @@ settings! {
     cache_bytes: ByteSize = "LEVADA_CACHE_BYTES", "SIZE";
     /// Free disk space below which appends are refused; default 5 % of the disk, 1 GiB at most
     low_water_bytes: ByteSize = "LEVADA_LOW_WATER_BYTES", "SIZE";
+    /// What happens besides when free disk space is below that
+    low_water_policy: LowWaterPolicy = "LEVADA_LOW_WATER_POLICY", "POLICY";
     /// Size at which a segment is sealed, unless its topic says otherwise
     segment_bytes: ByteSize = "LEVADA_SEGMENT_BYTES", "SIZE";
     /// How long messages of a topic with durability memory may wait for the disk
@@ -247,6 +261,7 @@ impl Settings {
             disk_backend: Some(DiskBackend::Auto),
             cache_bytes: size(cache_bytes),
             low_water_bytes: None,
+            low_water_policy: Some(LowWaterPolicy::Refuse),
             segment_bytes: size(partition.segment_bytes),
             flush_interval: Some(Span(partition.flush_interval)),
             producer_expiry: Some(Span(Duration::from_micros(partition.producer_expiry_us))),
@@ -310,6 +325,7 @@ impl Settings {
             "disk_backend" => choice(self.disk_backend),
             "cache_bytes" => text(self.cache_bytes),
             "low_water_bytes" => text(self.low_water_bytes),
+            "low_water_policy" => choice(self.low_water_policy),
             "segment_bytes" => text(self.segment_bytes),
             "flush_interval" => text(self.flush_interval),
             "producer_expiry" => text(self.producer_expiry),
@@ -388,6 +404,7 @@ impl Settings {
             disk_backend: filled.disk_backend.expect(expect),
             cache_bytes: filled.cache_bytes.expect(expect).0,
             low_water_bytes: filled.low_water_bytes.map(|size| size.0),
+            low_water_policy: filled.low_water_policy.expect(expect),
             open_files: DEFAULT_OPEN_FILES,
             partition,
             group_retention: duration("group_retention", filled.group_retention)?,

@@ -19,7 +19,7 @@ use levada_server::admin::{AdminHandle, AdminMessage};
 use levada_server::auth::{AuthHandle, AuthMessage};
 use levada_server::broker::link::SharedBudget;
 use levada_server::broker::{Routes, Shard, ShardHandle, ShardOptions};
-use levada_server::config::Defects;
+use levada_server::config::{Defects, LowWaterPolicy};
 use levada_server::edge::{ConnectionLimits, Connections, Edge, EdgeOptions};
 use levada_server::env::{Accepted, Clock, Duplex, Random, Socket};
 use levada_server::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
@@ -72,6 +72,7 @@ pub(crate) struct WorldOptions {
     pub(crate) group_retention: Duration,
     /// Formats the directory may be written with.
     pub(crate) format_level: u32,
+    pub(crate) low_water_policy: LowWaterPolicy,
 }
 
 impl Default for WorldOptions {
@@ -95,6 +96,7 @@ impl Default for WorldOptions {
             topics: Vec::new(),
             group_retention: Duration::from_secs(7 * 24 * 3600),
             format_level: FORMAT_LEVEL,
+            low_water_policy: LowWaterPolicy::Refuse,
         }
     }
 }
@@ -206,6 +208,7 @@ impl World {
                 layout: Layout,
                 partition: options.partition.clone(),
                 max_batch_bytes: options.edge.max_batch_bytes,
+                low_water_policy: options.low_water_policy,
                 defects: Defects::default(),
             };
             let shard = Shard::new(

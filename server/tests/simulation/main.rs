@@ -1,9 +1,12 @@
 //! The whole server in a seeded simulation: two shards, the real client library, a network that drops and delays, a disk that
-//! fails and loses power. A checker judges what the clients saw.
+//! fails and loses power. A checker judges what the clients saw, and a ledger what the members of a group and the server said.
 //!
 //! `LEVADA_SIM_SEEDS=1000` runs that many seeds, `LEVADA_SIM_SEED=17` replays one with logs.
 #![expect(clippy::print_stderr, reason = "a failing seed must be named")]
 
+#[path = "../cast/mod.rs"]
+mod cast;
+mod groups;
 mod history;
 #[cfg(test)]
 mod levels;
@@ -73,7 +76,11 @@ fn no_seed_breaks_a_promise() {
     let acked: usize = verdicts.iter().map(|(_, verdict)| verdict.acked_count).sum();
     let crashes: u64 = verdicts.iter().map(|(_, verdict)| verdict.crash_count).sum();
     let truncated: u64 = verdicts.iter().map(|(_, verdict)| verdict.truncated_count).sum();
+    let commits: u64 = verdicts.iter().map(|(_, verdict)| verdict.counts.taken).sum();
+    let fenced: u64 = verdicts.iter().flat_map(|(_, verdict)| verdict.counts.fenced.values()).sum();
     eprintln!("{count} seeds, {acked} acknowledged messages, {crashes} power cuts, {truncated} losses told");
+    eprintln!("{commits} commits of groups, {fenced} stale ones refused");
+    assert!(count < 20 || (5 * count <= commits && count <= fenced), "{commits} commits, {fenced} refused");
     assert!(count < 20 || (20 * count <= acked as u64 && count <= crashes), "{acked} acknowledged, {crashes} crashes");
     assert!(count < 200 || 0 < truncated, "no consumer of a topic with durability memory was told of a loss");
 }

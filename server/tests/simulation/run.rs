@@ -1,6 +1,8 @@
 //! One run: start, work, trouble, rest, verdict.
 
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Once;
 use std::time::Duration;
 
 use levada::Credentials;
@@ -10,6 +12,8 @@ use levada_storage::disk::fault::FaultPoint;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::cast::ledger::Counts;
+use crate::groups;
 use crate::history::check;
 use crate::workload::{administer, consume, create_topic, produce, read_all};
 use crate::world::{CAPACITY_BYTES, Feed, KnownTopics, World};
@@ -26,13 +30,15 @@ pub(crate) struct Verdict {
     pub(crate) acked_count: usize,
     pub(crate) crash_count: u64,
     pub(crate) truncated_count: u64,
+    pub(crate) counts: Counts,
 }
 
 /// Runs a seed to its end.
 pub(crate) fn run(seed: u64, defects: Defects) -> Verdict {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O needs nothing that could be missing");
-    let verdict = LocalSet::new().block_on(&runtime, async {
+    note_panics();
+    let mut verdict = LocalSet::new().block_on(&runtime, async {
         let (world, told) = World::new(seed, defects);
         let mut outcome = Outcome::default();
         let played = tokio::time::timeout(STUCK_AFTER, play(&world, told, &mut outcome)).await;
@@ -47,17 +53,36 @@ pub(crate) fn run(seed: u64, defects: Defects) -> Verdict {
             acked_count: world.feeds.iter().map(|feed| feed.history.borrow().acked_count()).sum(),
             crash_count: outcome.crash_count,
             truncated_count: world.feeds.iter().map(|feed| feed.truncated_count.get()).sum(),
+            counts: outcome.counts,
         }
     });
     // What is left of the clients is dropped here, on this thread, before the next seed.
     drop(runtime);
+    verdict.broken.extend(PANICS.take());
     verdict
+}
+
+thread_local! {
+    /// Panics on this thread: in a task that nobody waits for, one would go unnoticed.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()));
+            report(panic);
+        }));
+    });
 }
 
 #[derive(Default)]
 struct Outcome {
     broken: Vec<String>,
     crash_count: u64,
+    counts: Counts,
     phase: &'static str,
 }
 
@@ -82,6 +107,12 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
     }
     let random = world.random.borrow_mut().fork();
     work.spawn_local(administer(Rc::clone(world), Rc::clone(&known), random));
+    let (cast, (quiet, is_quiet)) = (groups::cast(world), oneshot::channel::<()>());
+    let ledger = cast.ledger();
+    work.spawn_local(async move {
+        // Dropped when the trouble is over.
+        cast.play(async { drop(is_quiet.await) }).await;
+    });
 
     outcome.phase = "in trouble";
     let troubles = world.random.borrow_mut().below(3..8);
@@ -96,6 +127,7 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
 
     outcome.phase = "at rest";
     world.disk().set_capacity(CAPACITY_BYTES);
+    drop(quiet);
     loop {
         tokio::select! {
             biased;
@@ -120,6 +152,10 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
         outcome.broken.extend(broken.into_iter().map(|text| format!("{}: {text}", feed.topic)));
     }
     check_topics(world, &known, outcome).await;
+    outcome.phase = "opening the groups again";
+    groups::check(world, &ledger).await?;
+    outcome.broken.extend(ledger.broken());
+    outcome.counts = ledger.counts();
     outcome.phase = "stopping";
     world.stop().await
 }

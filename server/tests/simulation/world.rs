@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada::{BackoffOptions, Client, ClientOptions, Credentials, Durability, Environment};
+use levada::{BackoffOptions, Client, ClientOptions, Connector, Credentials, Durability, Environment};
 use levada_server::auth::TokenSecret;
 use levada_server::config::{Config, Defects, Machine, PasswordCost, Settings};
 use levada_server::env::Env;
@@ -241,8 +241,13 @@ impl World {
     }
 
     pub(crate) fn options(&self, credentials: Credentials) -> ClientOptions {
+        self.options_through(Arc::new(self.net.clone()), credentials)
+    }
+
+    /// Options of a client whose connections somebody else makes.
+    pub(crate) fn options_through(&self, connector: Arc<dyn Connector>, credentials: Credentials) -> ClientOptions {
         let environment = Environment {
-            connector: Some(Arc::new(self.net.clone())),
+            connector: Some(connector),
             clock: Arc::new(self.clock.clone()),
             random: SimRandom::new(self.random.borrow_mut().fork()),
         };

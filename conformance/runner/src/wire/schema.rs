@@ -120,6 +120,12 @@ impl Schema {
         self.messages.iter().find(|message| message.kind == kind)
     }
 
+    /// The newest version of the protocol.
+    #[must_use]
+    pub fn newest_version(&self) -> u16 {
+        self.messages.iter().map(|message| message.since).max().unwrap_or(1)
+    }
+
     /// Name of a kind, or `kind_n`.
     #[must_use]
     pub fn kind_name(&self, kind: u16) -> String {

@@ -17,6 +17,10 @@ impl Partition {
     /// See [`MaintainError`].
     pub async fn delete_before(&self, offset: u64) -> Result<u64, MaintainError> {
         self.check_maintainable()?;
+        // It would wait for space, and whoever frees space may be the one who asks.
+        if self.log.state.borrow().stalled {
+            return Err(MaintainError::DiskFull);
+        }
         // A deletion must not become durable before what it deletes is.
         self.flush().await?;
         let marks = self.watermarks();
@@ -45,6 +49,33 @@ impl Partition {
         let before = self.log.size_bytes();
         self.delete_before(offset).await?;
         Ok(before.saturating_sub(self.log.size_bytes()))
+    }
+
+    /// Append time of the last message in the oldest segment that could be removed whole, in µs since 1970-01-01 UTC.
+    #[must_use]
+    pub fn oldest_sealed_us(&self) -> Option<i64> {
+        self.oldest_sealed().map(|(time_us, _)| time_us)
+    }
+
+    /// Removes the oldest sealed segment, durably, with what lies before it, and returns the bytes freed.
+    ///
+    /// # Errors
+    /// See [`MaintainError`].
+    pub async fn remove_oldest_sealed(&self) -> Result<u64, MaintainError> {
+        self.check_maintainable()?;
+        let Some((_, end_offset)) = self.oldest_sealed() else { return Ok(0) };
+        let before = self.log.size_bytes();
+        self.delete_before(end_offset).await?;
+        Ok(before.saturating_sub(self.log.size_bytes()))
+    }
+
+    /// Time and end offset of the oldest sealed segment with messages that consumers may see.
+    fn oldest_sealed(&self) -> Option<(i64, u64)> {
+        let visible = self.watermarks().visible_end_offset;
+        let log = self.log.state.borrow();
+        let oldest = log.segments.iter().find(|segment| 0 < segment.totals.batch_count)?;
+        let is_whole = oldest.sealed && oldest.totals.end_offset <= visible;
+        is_whole.then_some((oldest.totals.last_time_us, oldest.totals.end_offset))
     }
 
     /// Seals the open segment when its first message is older than the roll age, so that retention can reach it.

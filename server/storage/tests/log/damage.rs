@@ -6,7 +6,7 @@ use std::rc::Rc;
 use levada_storage::crash::{CrashDisk, CrashOptions};
 use levada_storage::disk::Disk;
 use levada_storage::disk::fault::FaultPoint;
-use levada_storage::{AppendError, Durability, OpenError, PartitionIdentity, ReadError, RecordLog};
+use levada_storage::{AppendError, Durability, MaintainError, OpenError, PartitionIdentity, ReadError, RecordLog};
 
 use crate::vocabulary::*;
 
@@ -31,6 +31,8 @@ fn a_full_disk_refuses_definitely_serves_reads_and_resumes_when_space_is_freed()
         let durable = partition.watermarks().durable_end_offset;
         assert_eq!(read_all(&partition, 0).await.unwrap().len() as u64, durable);
         assert!(world.fatal.errors.borrow().is_empty(), "a full disk is no failure");
+        let deleted = partition.delete_before(1).await;
+        assert!(matches!(deleted, Err(MaintainError::DiskFull)), "who frees space does not wait for it");
 
         disk.set_capacity(2 * capacity);
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;

@@ -136,6 +136,40 @@ class JavaTest {
         }
     }
 
+    @Test
+    void membersOfAGroupShareAndCommit() throws Exception {
+        try (Client client = Levada.connectBlocking(options())) {
+            String topic = newTopic(client);
+            String group = topic.replace('/', '-');
+            client.producerBlocking(topic).sendPayloadsBlocking(List.of("a".getBytes(), "b".getBytes(), "c".getBytes()));
+            GroupConsumerOptions options = new GroupConsumerOptions().from(Position.EARLIEST).autoCommit(false);
+            Consumer first = client.groupConsumerBlocking(group, List.of(topic), options);
+            TopicPartition partition = new TopicPartition(topic, 0);
+            AssignmentChange assigned = new AssignmentChange(AssignmentKind.ASSIGNED, List.of(partition));
+            assertEquals(assigned, first.nextChangeBlocking(Duration.ofSeconds(10)));
+            assertEquals(List.of(partition), first.assignments());
+            Message message = assertNotNull(first.receiveBlocking(Duration.ofSeconds(10)));
+            assertEquals(topic, message.getTopic());
+            assertNull(first.committedBlocking(topic, 0));
+            first.commitBlocking();
+            assertEquals(1L, first.committedBlocking(topic, 0));
+            first.seek(0, Position.EARLIEST);
+            first.seek(0, Position.offset(2), topic);
+            assertEquals(2L, first.position(0, topic));
+            first.commitOffsetsBlocking(List.of(new PartitionOffset(topic, 0, 2L)));
+            CompletableFuture<AssignmentChange> change = first.nextChangeAsync();
+            assertTrue(change.cancel(true));
+            assertNull(first.nextChangeAsync(Duration.ofMillis(20)).get(10, TimeUnit.SECONDS));
+            Consumer second = client.groupConsumerAsync(group, List.of(topic), options).get(10, TimeUnit.SECONDS);
+            first.closeBlocking(Duration.ofSeconds(5));
+            assertEquals(assigned, second.nextChangeAsync().get(10, TimeUnit.SECONDS));
+            assertEquals("c", assertNotNull(second.receiveBlocking(Duration.ofSeconds(10))).text());
+            second.commitAsync().get(10, TimeUnit.SECONDS);
+            assertEquals(3L, second.committedAsync(topic, 0).get(10, TimeUnit.SECONDS));
+            assertEquals(1, client.getAdmin().describeGroupBlocking(group).getMembers().size());
+        }
+    }
+
     private static <T> T assertNotNull(T value) {
         org.junit.jupiter.api.Assertions.assertNotNull(value);
         return value;
