@@ -10,6 +10,9 @@ use broker_world::*;
 use levada_protocol::ServerFrame;
 use levada_protocol::client::ClientEvent;
 use levada_protocol::messages::*;
+use levada_protocol::{limits, partitioner};
+use levada_server::metadata::Layout;
+use levada_server::metadata::event::TopicCreated;
 use levada_storage::crash::Survival;
 
 const PLENTY: u64 = 1 << 30;
@@ -293,6 +296,104 @@ fn acknowledged_commits_and_memberships_survive_a_power_cut() {
             assert_eq!(again, one);
             commit(&mut client, &one.member, vec![at(&one.assignments[0], 5)]).await.unwrap();
         }
+    });
+}
+
+#[test]
+fn a_damaged_coordinator_log_stops_its_groups_and_no_others() {
+    scenario(async {
+        let (world, _) = world_with(2).await;
+        let mut client = world.client().await;
+        let other = JoinGroup { group: "another".into(), ..joining(&["s/t1"]) };
+        let log_of = |group: &str| partitioner::partition_for_key(group.as_bytes(), 16);
+        assert_ne!(log_of("g"), log_of(&other.group));
+        let commit_to = |joined: &GroupJoined, group: &str, offset| Commit {
+            group: group.into(),
+            member: Some(joined.member.clone()),
+            offsets: vec![at(&joined.assignments[0], offset)],
+        };
+        let one = join(&mut client, &["s/t1"]).await;
+        let two = client.call(&other).await.unwrap();
+        client.call(&commit_to(&one, "g", 3)).await.unwrap();
+        client.call(&commit_to(&two, "another", 4)).await.unwrap();
+        world.stop_groups().await;
+        let segment = Layout.coordinator_dir(log_of("g")).join("0000000001.seg");
+        let content = world.disk.contents(&segment).unwrap();
+        let place = content.windows(one.member.len()).position(|window| window == one.member.as_bytes()).unwrap();
+        world.disk.flip_bit(&segment, place as u64, 0).unwrap();
+
+        let world = World::on(world.disk.clone(), again()).await;
+        let mut client = world.client().await;
+        let (group, topics) = ("g".to_owned(), vec!["s/t1".to_owned()]);
+        let refused = [
+            client.call(&joining(&["s/t1"])).await.map(drop),
+            client.call(&resuming(&one, &["s/t1"])).await.map(drop),
+            client.call(&commit_to(&one, "g", 5)).await.map(drop),
+            client.call(&ReadOffsets { group: group.clone(), topics: Vec::new() }).await.map(drop),
+            client.call(&DescribeGroup { group: group.clone() }).await.map(drop),
+            client.call(&DeleteGroup { group: group.clone() }).await.map(drop),
+            client
+                .call(&ResetOffsets { group, topics, partition: None, position: Position::EARLIEST, dry_run: false })
+                .await
+                .map(drop),
+            subscribe(&mut client, 1, &one.member, &one.assignments[0], Position::STORED).await.map(drop),
+        ];
+        for outcome in refused {
+            let error = outcome.unwrap_err();
+            assert_eq!(code(&error), "GROUP_UNAVAILABLE");
+            assert!(detail(&error.details, "reason").is_some(), "{error:?}");
+        }
+        let back = client.call(&JoinGroup { member: two.member.clone(), ..other }).await.unwrap();
+        assert_eq!(back, two);
+        client.call(&commit_to(&two, "another", 5)).await.unwrap();
+        let read = client.call(&ReadOffsets { group: "another".into(), topics: Vec::new() }).await.unwrap();
+        assert_eq!(read.offsets.iter().map(|stored| stored.offset).collect::<Vec<_>>(), [5]);
+        let listed = client.call(&ListGroups {}).await.unwrap().groups;
+        assert_eq!(listed.iter().map(|info| info.group.as_str()).collect::<Vec<_>>(), ["another"]);
+    });
+}
+
+#[test]
+fn a_member_may_hold_more_than_one_frame_can_say() {
+    scenario(async {
+        const COUNT: usize = limits::MAX_PARTITIONS_PER_TOPIC;
+        const _: () = assert!(limits::MAX_CONTROL_BYTES < 300 * COUNT);
+        let world = World::with(options()).await;
+        let partition_count = u32::try_from(COUNT).unwrap();
+        let name = "t".repeat(250);
+        let created =
+            TopicCreated { topic_id: 1, stream_id: 1, name, options: topic_options(partition_count), at_us: 0 };
+        world.happen(created).await;
+        let mut client = world.client().await;
+        let mut joined = join(&mut client, &["s/*"]).await;
+        let every: Vec<u32> = (0..partition_count).collect();
+        for resumed in [false, true] {
+            let mut held = partitions(&joined.assignments);
+            assert!((1..COUNT).contains(&held.len()), "{}", held.len());
+            while held.len() < COUNT {
+                let change = changed(&mut client).await;
+                assert_eq!((change.generation, change.revoked.len()), (joined.generation, 0));
+                held.extend(partitions(&change.assigned));
+            }
+            assert_eq!(held, every);
+            if !resumed {
+                client = world.client().await;
+                joined = client.call(&resuming(&joined, &["s/*"])).await.unwrap();
+            }
+        }
+        // What moves comes in pieces too.
+        let mut other = world.client().await;
+        let two = join(&mut other, &["s/*"]).await;
+        let mut revoked = Vec::new();
+        while revoked.len() < COUNT / 2 {
+            revoked.extend(changed(&mut client).await.revoked);
+        }
+        commit(&mut client, &joined.member, revoked.iter().map(|held| releasing(held, 0)).collect()).await.unwrap();
+        let mut given = two.assignments.len();
+        while given < COUNT / 2 {
+            given += changed(&mut other).await.assigned.len();
+        }
+        assert!(client.hears_nothing_within(RELEASE / 2).await && other.hears_nothing_within(RELEASE / 2).await);
     });
 }
 

@@ -7,13 +7,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use levada_protocol::ErrorCode;
-use levada_protocol::messages::{
-    Assignment, Commit, CommitOffset, GroupJoined, JoinGroup, LeaveGroup, Position, PositionKind, ResolvePosition,
-    ServerFrame, Strategy,
-};
-
 use super::inbound::{InboundLane, InboundState, LaneKey};
 use super::share::{CommitJob, last_commit, topic_name, uncommitted};
 use crate::backoff::{Backoff, BackoffOptions};
@@ -21,6 +14,12 @@ use crate::environment::Random;
 use crate::error::{Error, Result};
 use crate::generated::enums::AssignmentKind;
 use crate::link::{Outlet, Tag};
+use bytes::Bytes;
+use levada_protocol::messages::{
+    Assignment, Commit, CommitOffset, GroupJoined, JoinGroup, LeaveGroup, Position, PositionKind, ResolvePosition,
+    ServerFrame, Strategy,
+};
+use levada_protocol::{ErrorCode, limits};
 
 /// What a membership is made with.
 #[derive(Clone, Debug)]
@@ -194,7 +193,8 @@ impl Membership {
             }
         }
         if self.releases_in_flight.is_empty() && !self.releases.is_empty() {
-            self.releases_in_flight = std::mem::take(&mut self.releases);
+            let count = self.releases.len().min(limits::MAX_COMMIT_OFFSETS);
+            self.releases_in_flight = self.releases.drain(..count).collect();
             let offsets = self.releases_in_flight.clone();
             let request = Commit { group: self.terms.group.clone(), member: Some(self.member.clone()), offsets };
             out.request(&request, Tag::Release);

@@ -6,6 +6,7 @@
 //! comes out is to be said only after its events are durable, in order.
 
 mod commits;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use levada_protocol::messages::{Assignment, GroupChanged, GroupJoined, JoinGroup, MembershipEnded};
 use levada_protocol::{ErrorCode, limits};
 
+use self::told::Changes;
 use super::assign::{self, Key, ReadTopic};
 use super::catalog::Catalog;
 use super::record::{
@@ -266,13 +268,18 @@ impl Machine {
             }
         }
         out.pushes.retain(|(_, push)| !matches!(push, Push::Changed(changed) if changed.revoked.is_empty() && changed.assigned.is_empty()));
+        let mut held = told::pieces(self.live_assignments(&id)).into_iter();
+        let assignments = held.next().unwrap_or_default();
+        for rest in held {
+            self.tell_one(speaker, &id, (rest, Vec::new()), 0, "the member holds more than one frame can say", out);
+        }
         if !reads_otherwise {
             self.remind_of_releases(now, &id, speaker, out);
         }
         Ok(GroupJoined {
             generation: self.state.generation,
             strategy: strategy::to_wire(self.state.strategy),
-            assignments: self.live_assignments(&id),
+            assignments,
             member: id,
         })
     }
@@ -344,8 +351,7 @@ impl Machine {
         let Some(until_ms) = until_ms.min() else { return };
         let left_ms = u32::try_from(until_ms.saturating_sub(now.at_ms)).unwrap_or(u32::MAX);
         let reason = "these were to be released while the connection was lost";
-        let changed = self.changed(id, Vec::new(), revoked, left_ms, reason);
-        out.pushes.push((speaker, Push::Changed(changed)));
+        self.tell_one(speaker, id, (Vec::new(), revoked), left_ms, reason, out);
     }
 
     fn is_held_by(&self, key: Key, id: &str) -> bool {
@@ -577,7 +583,7 @@ impl Machine {
         let astray: Vec<Key> = self.state.holdings.iter().filter(is_astray).map(|(key, _)| *key).collect();
         let vacant: Vec<Key> =
             self.targets.keys().filter(|key| !self.state.holdings.contains_key(key)).copied().collect();
-        let mut changes: BTreeMap<String, (Vec<Assignment>, Vec<Assignment>)> = BTreeMap::new();
+        let mut changes: Changes = BTreeMap::new();
         for key in &astray {
             let holding = &self.state.holdings[key];
             let (member, revoked) = (holding.member.clone(), self.assignment(*key, holding));
@@ -600,12 +606,7 @@ impl Machine {
         self.prune();
     }
 
-    fn assign_vacant(
-        &mut self,
-        vacant: &[Key],
-        changes: &mut BTreeMap<String, (Vec<Assignment>, Vec<Assignment>)>,
-        out: &mut Outcome,
-    ) {
+    fn assign_vacant(&mut self, vacant: &[Key], changes: &mut Changes, out: &mut Outcome) {
         let generation = self.state.generation;
         let assigned = vacant.iter().filter_map(|key| {
             let member = self.targets.get(key)?.clone();
@@ -640,36 +641,6 @@ impl Machine {
         self.readable.retain(|topic_id, topic| {
             !topic.readers.is_empty() || holdings.range((*topic_id, 0)..=(*topic_id, u32::MAX)).next().is_some()
         });
-    }
-
-    fn tell(&self, changes: BTreeMap<String, (Vec<Assignment>, Vec<Assignment>)>, reason: &str, out: &mut Outcome) {
-        for (member, (assigned, revoked)) in changes {
-            if let Some(Session::Connected(connection)) = self.sessions.get(&member) {
-                let timeout_ms = self.release_timeout_ms(&member);
-                let within_ms = if revoked.is_empty() { 0 } else { u32::try_from(timeout_ms).unwrap_or(u32::MAX) };
-                let changed = self.changed(&member, assigned, revoked, within_ms, reason);
-                out.pushes.push((*connection, Push::Changed(changed)));
-            }
-        }
-    }
-
-    fn changed(
-        &self,
-        member: &str,
-        assigned: Vec<Assignment>,
-        revoked: Vec<Assignment>,
-        release_within_ms: u32,
-        reason: &str,
-    ) -> GroupChanged {
-        GroupChanged {
-            group: self.name.clone(),
-            member: member.to_owned(),
-            generation: self.state.generation,
-            assigned,
-            revoked,
-            release_within_ms,
-            reason: reason.to_owned(),
-        }
     }
 
     fn ended(&self, member: &str, message: &str) -> MembershipEnded {
