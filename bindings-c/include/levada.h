@@ -296,10 +296,6 @@
 /* Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that one
    came. At most 255 bytes. */
 #define LEVADA_OPTION_NAME "name"
-/* Whether each message brings its own sequence, which only grows within a partition: what is not above the last one
-   appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition, and ends with its
-   first failure. Default false. */
-#define LEVADA_OPTION_EXTERNAL_SEQUENCE "external_sequence"
 /* Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB; more
    than 0. */
 #define LEVADA_OPTION_MAX_BUFFERED_BYTES "max_buffered_bytes"

@@ -1,6 +1,6 @@
 //! Directories that servers of earlier releases left: opened, read whole, appended to, verified. See conformance/frozen.
 
-use crate::vocabulary::{Run, Server, levada, run};
+use crate::vocabulary::{Run, Server, levada, run, server_binary};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -66,5 +66,18 @@ fn what_earlier_servers_wrote_is_read_appended_to_and_sound() {
         let again = Server::start_in(directory);
         let views = again.must(&["consume", "shop/views", "--from", "earliest"]);
         assert_eq!(views, lines("view", 0..500) + "one of today\n");
+
+        // What the server before could not read waits for whoever runs it to say that there is no way back.
+        let member = ["consume", "shop/views", "--group", "g", "--from", "earliest", "--max", "1", "--commit"];
+        again.run(&member).failed(1, &["UNSUPPORTED", "levada-server finalize-upgrade DIR"]);
+        let directory = again.stop();
+        let mut finalize = Command::new(server_binary());
+        finalize.current_dir(directory.path()).args(["finalize-upgrade", "data"]);
+        for said in ["from format level 1 to 2", "format level 2 already"] {
+            let run = run(&mut finalize, b"");
+            assert!(run.status.success() && run.stderr.contains(said), "{}", run.stderr);
+        }
+        let finalized = Server::start_in(directory);
+        assert_eq!(finalized.must(&member), lines("view", 0..1));
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-fn server_binary() -> PathBuf {
+pub(crate) fn server_binary() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_levada")).with_file_name("levada-server");
     assert!(
         beside.exists(),
