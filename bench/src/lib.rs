@@ -5,6 +5,7 @@
 //! knows the server by its address alone; CPU and memory are read from /proc if the server is on this machine.
 
 mod consume;
+mod group;
 mod latency;
 mod machine;
 mod payload;
@@ -15,6 +16,7 @@ mod run;
 mod server_process;
 mod topic;
 
+pub use group::{GroupPlan, GroupReport, run_group};
 pub use machine::Machine;
 pub use plan::{Kind, Plan, Progress};
 pub use report::{Latencies, Report, ServerUse};

@@ -6,7 +6,7 @@ use crate::report::{Recorder, Report, ServerUse};
 use crate::server_process::{ServerProcess, Use};
 use crate::topic::BenchTopic;
 use crate::{consume, latency, produce};
-use levada::{Client, Compression};
+use levada::{Client, ClientOptions, Compression};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +92,7 @@ async fn measure(
 ) -> Result<Report, BenchError> {
     let machine = Machine::here();
     let status = client.admin().status().await?;
-    let process = find_server(&plan);
+    let process = find_server(&plan.client);
     let partition_count = topic.info.options.partition_count;
     let tasks = usize::try_from(plan.producer_count).unwrap_or(usize::MAX);
     let shared =
@@ -105,8 +105,8 @@ async fn measure(
     Ok(report(&shared, topic, total, status, machine))
 }
 
-fn find_server(plan: &Plan) -> Option<ServerProcess> {
-    let address = plan.client.resolve_address().ok()?;
+pub(crate) fn find_server(client: &ClientOptions) -> Option<ServerProcess> {
+    let address = client.resolve_address().ok()?;
     ServerProcess::find(&address.host, address.port)
 }
 
@@ -151,7 +151,7 @@ where
     Ok(Total { measured: total, elapsed, server })
 }
 
-fn use_since(process: &ServerProcess, before: Use, elapsed: Duration) -> Option<ServerUse> {
+pub(crate) fn use_since(process: &ServerProcess, before: Use, elapsed: Duration) -> Option<ServerUse> {
     let after = process.read()?;
     let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
     Some(ServerUse {

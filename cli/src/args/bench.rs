@@ -26,6 +26,25 @@ Examples:
   levada bench latency --messages 10k --size 1KiB
   levada bench latency --producers 8 --durability memory")]
     Latency(BenchArgs),
+    /// Members join one group all at once: how long until every partition has its member
+    #[command(after_help = "\
+Examples:
+  levada bench group
+  levada bench group --members 500 --partitions 1000 --rounds 20 --output json")]
+    Group(GroupBenchArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GroupBenchArgs {
+    /// Members of the group, each with its own connection
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) members: u32,
+    /// Partitions of the topic that is made
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) partitions: u32,
+    /// How often all of them join and leave
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -9,7 +9,7 @@ mod local;
 mod resources;
 
 pub(crate) use access::{AccessCommand, AccessSetArgs, QuotaCommand, QuotaSetArgs, RoleCommand};
-pub(crate) use bench::{BenchArgs, BenchCommand};
+pub(crate) use bench::{BenchArgs, BenchCommand, GroupBenchArgs};
 pub(crate) use data::{ConsumeArgs, CsvTypes, InputFormat, OutputFormat, ProduceArgs};
 pub(crate) use groups::{GroupCommand, GroupResetArgs};
 pub(crate) use local::{CompletionsArgs, ContextAddArgs, ContextCommand, PingArgs, RepairArgs, VerifyArgs};

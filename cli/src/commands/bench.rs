@@ -2,13 +2,13 @@
 
 use super::produce::compression;
 use super::topic::durability;
-use crate::args::{BenchArgs, BenchCommand};
+use crate::args::{BenchArgs, BenchCommand, GroupBenchArgs};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::screen::{Screen, Value};
 use crate::session::Session;
 use crate::units::{human_bytes, human_count};
-use levada_bench::{BenchError, Kind, Plan, Progress, Report};
+use levada_bench::{BenchError, GroupPlan, GroupReport, Kind, Latencies, Machine, Plan, Progress, Report, ServerUse};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub(crate) async fn run(session: &Session, command: BenchCommand) -> Result<(), 
         BenchCommand::Produce(args) => plan(session, Kind::Produce, &args)?,
         BenchCommand::Consume(args) => plan(session, Kind::Consume, &args)?,
         BenchCommand::Latency(args) => plan(session, Kind::Latency, &args)?,
+        BenchCommand::Group(args) => return group(session, &args).await,
     };
     let interrupt = Interrupt::listen()?;
     let progress = Arc::new(Progress::default());
@@ -28,10 +29,27 @@ pub(crate) async fn run(session: &Session, command: BenchCommand) -> Result<(), 
     // Its end clears the bar; an abort is what it ends with.
     let _ = drawing.await;
     let report = report.map_err(failure)?;
-    if report.machine.debug_build {
+    warn_of_debug(session, &report.machine);
+    session.screen.show(&report, |screen| table(screen, &report))
+}
+
+async fn group(session: &Session, args: &GroupBenchArgs) -> Result<(), Failure> {
+    let plan = GroupPlan {
+        client: session.client_options()?,
+        member_count: args.members,
+        partition_count: args.partitions,
+        round_count: args.rounds,
+    };
+    let interrupt = Interrupt::listen()?;
+    let report = levada_bench::run_group(plan, interrupt.asked()).await.map_err(failure)?;
+    warn_of_debug(session, &report.machine);
+    session.screen.show(&report, |screen| group_table(screen, &report))
+}
+
+fn warn_of_debug(session: &Session, machine: &Machine) {
+    if machine.debug_build {
         session.screen.note("This is a debug build: the figures say little. Build with --release.");
     }
-    session.screen.show(&report, |screen| table(screen, &report))
 }
 
 fn failure(error: BenchError) -> Failure {
@@ -86,7 +104,6 @@ fn table(screen: &Screen, r: &Report) -> String {
     let one = |count: u32, noun: &str| if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") };
     let clients = one(r.producer_count, if r.bench == "consume" { "consumer" } else { "producer" });
     let latency = r.latency_us;
-    let ms = |us: f64| Value::figure(format!("{:.3}", us / 1000.0));
     let work = match r.bench {
         "consume" => format!("{clients}, {}", one(r.partition_count, "partition")),
         "latency" => format!("{clients}, one message at a time, {}", one(r.partition_count, "partition")),
@@ -97,21 +114,8 @@ fn table(screen: &Screen, r: &Report) -> String {
             one(r.partition_count, "partition")
         ),
     };
-    let server = r.server.map_or("not on this machine, or not readable".to_owned(), |server| {
-        let peak = server.peak_rss_bytes.map_or(String::new(), |peak| format!(", peak {}", human_bytes(peak)));
-        let (cpu, percent) = (server.cpu_seconds, server.cpu_percent);
-        format!("{cpu:.2} s CPU ({percent:.0} % of a core), RSS {}{peak}", human_bytes(server.rss_bytes))
-    });
-    let machine = format!(
-        "{} × {}, {}, load before {}, levada {}, levada-server {}, disk {}",
-        r.machine.cores,
-        r.machine.cpu.as_deref().unwrap_or("unknown processor"),
-        r.machine.kernel.as_deref().unwrap_or(&r.machine.system),
-        r.machine.load_average.map_or("unknown".to_owned(), |load| format!("{load:.1}")),
-        r.machine.client_version,
-        r.server_version,
-        r.disk_backend
-    );
+    let server = server(r.server);
+    let machine = machine(&r.machine, &r.server_version, &r.disk_backend);
     let head = screen.properties(vec![
         ("Bench", Value::text(format!("{}: {work}", r.bench))),
         (
@@ -137,11 +141,50 @@ fn table(screen: &Screen, r: &Report) -> String {
         ("Server", Value::text(server)),
         ("Machine", Value::text(machine)),
     ]);
+    let row = row(&format!("ms per {}", r.latency_of), latency);
+    format!("{head}\n{}", screen.table(LATENCY_HEAD, vec![row]))
+}
+
+const LATENCY_HEAD: [&str; 7] = ["LATENCY", "P50", "P90", "P99", "P99.9", "MAX", "MEAN"];
+
+fn row(title: &str, latency: Latencies) -> [Value; 7] {
+    let ms = |us: f64| Value::figure(format!("{:.3}", us / 1000.0));
     let figures = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max, latency.mean].map(ms);
-    let title = format!("ms per {}", r.latency_of);
     let [p50, p90, p99, p999, max, mean] = figures;
-    let row = [Value::text(&title), p50, p90, p99, p999, max, mean];
-    format!("{head}\n{}", screen.table(["LATENCY", "P50", "P90", "P99", "P99.9", "MAX", "MEAN"], vec![row]))
+    [Value::text(title), p50, p90, p99, p999, max, mean]
+}
+
+fn group_table(screen: &Screen, r: &GroupReport) -> String {
+    let work = format!("group: {} members, {} partitions, {} rounds", r.member_count, r.partition_count, r.round_count);
+    let head = screen.properties(vec![
+        ("Bench", Value::text(work)),
+        ("Server", Value::text(server(r.server))),
+        ("Machine", Value::text(machine(&r.machine, &r.server_version, &r.disk_backend))),
+    ]);
+    let rows = vec![
+        row("ms from the last join to the last assignment", r.assigned_us),
+        row("ms from the first join to the last assignment", r.round_us),
+    ];
+    format!("{head}\n{}", screen.table(LATENCY_HEAD, rows))
+}
+
+fn server(used: Option<ServerUse>) -> String {
+    used.map_or("not on this machine, or not readable".to_owned(), |server| {
+        let peak = server.peak_rss_bytes.map_or(String::new(), |peak| format!(", peak {}", human_bytes(peak)));
+        let (cpu, percent) = (server.cpu_seconds, server.cpu_percent);
+        format!("{cpu:.2} s CPU ({percent:.0} % of a core), RSS {}{peak}", human_bytes(server.rss_bytes))
+    })
+}
+
+fn machine(machine: &Machine, server_version: &str, disk_backend: &str) -> String {
+    format!(
+        "{} × {}, {}, load before {}, levada {}, levada-server {server_version}, disk {disk_backend}",
+        machine.cores,
+        machine.cpu.as_deref().unwrap_or("unknown processor"),
+        machine.kernel.as_deref().unwrap_or(&machine.system),
+        machine.load_average.map_or("unknown".to_owned(), |load| format!("{load:.1}")),
+        machine.client_version,
+    )
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^63")]

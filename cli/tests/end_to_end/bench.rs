@@ -31,6 +31,19 @@ fn each_bench_reports_and_cleans_up() {
 }
 
 #[test]
+fn a_group_shares_its_partitions_and_leaves_nothing_behind() {
+    let server = Server::start();
+    let report = server.json(&["bench", "group", "--members", "3", "--partitions", "5", "--rounds", "2"]);
+    assert_eq!((&report["bench"], &report["round_count"]), (&json!("group"), &json!(2)));
+    assert_eq!((&report["assigned_us"]["count"], &report["round_us"]["count"]), (&json!(2), &json!(2)));
+    assert!(report["assigned_us"]["max"].as_f64() <= report["round_us"]["max"].as_f64(), "{report}");
+    assert_eq!((server.json(&["stream", "list"]), server.json(&["group", "list"])), (json!([]), json!([])));
+    server.run(&["bench", "group", "--members", "3", "--partitions", "2"]).failed(2, &["--partitions 3"]);
+    let text = server.must(&["bench", "group", "--members", "2", "--partitions", "2", "--rounds", "1"]);
+    assert!(text.contains("last assignment") && text.contains("P99"), "{text}");
+}
+
+#[test]
 fn an_existing_topic_is_read_and_stays() {
     let server = Server::start();
     server.must(&["topic", "create", "a/b"]);

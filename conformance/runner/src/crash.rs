@@ -1,6 +1,9 @@
 //! The server is killed again and again under the load of several clients at once, and at the end every message is accounted
 //! for: acknowledged ones are stored exactly once, at the offset of their receipt, in the order their client sent them, and
 //! nothing is stored that was never sent. The clients say what they were told; what is stored is read by the runner itself.
+//! The same clients read it all as members of a group: see [`group`].
+
+mod group;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -10,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use self::group::Group;
 use crate::adapter::{Adapter, Fault, Pending, Reply};
 use crate::client::Description;
 use crate::expect;
@@ -31,12 +35,18 @@ pub struct Plan {
 pub struct Survived {
     /// Messages stored, each acknowledged.
     pub messages: u64,
+    /// Messages that the group was handed.
+    pub handed: u64,
+    /// Commits of the group that were taken.
+    pub commits: u64,
     /// The longest that the server took to be ready after a kill.
     pub slowest_start: Duration,
 }
 
 const TOPIC: &str = "crash/log";
 const PARTITIONS: u32 = 4;
+/// The first version that knows groups.
+const WIRE_VERSION: u16 = 2;
 /// Messages a client has on their way.
 const WINDOW: usize = 200;
 /// A message may wait for several starts of the server.
@@ -89,21 +99,25 @@ type Place = (u32, Option<u64>);
 /// Kills the server under the load of the clients.
 ///
 /// # Errors
-/// What was lost, stored twice or out of order; or why it could not be done.
+/// What was lost, stored twice or out of order, or not handed out; or why it could not be done.
 pub fn run(clients: &[Description], folder: &Path, plan: Plan) -> Result<Survived, String> {
     let mut node = Node::start(&folder.join("crash-server"), &[])?;
     let mut wire = connect(&node)?;
     wire.create_topic(TOPIC, PARTITIONS, &json!({})).map_err(|error| error.to_string())?;
-    let progress = Arc::new(Progress::default());
-    let mut loads = Vec::new();
+    let (progress, group) = (Arc::new(Progress::default()), Arc::new(Group::default()));
+    let (mut loads, mut readers) = (Vec::new(), Vec::new());
+    let options = json!({"server": node.address().to_string(), "token_file": node.token_file().display().to_string()});
+    let home = |name: String| {
+        let home = folder.join(name);
+        std::fs::create_dir_all(&home).map(|()| home).map_err(|error| error.to_string())
+    };
+    for (number, client) in clients.iter().enumerate() {
+        readers.push(group::start(client, &home(format!("crash-{number}-reader-home"))?, &options, &group)?);
+    }
     for (number, client) in (0..).zip(clients) {
-        let home = folder.join(format!("crash-{number}-home"));
-        std::fs::create_dir_all(&home).map_err(|error| error.to_string())?;
-        let adapter = Adapter::start(&client.launch(&home), "crash", DEADLINE).map_err(|fault| text(&fault))?;
-        let options =
-            json!({"server": node.address().to_string(), "token_file": node.token_file().display().to_string()});
-        let mut load = Load { adapter, number, progress: Arc::clone(&progress), receipts: BTreeMap::new() };
-        let named = client.name.clone();
+        let caller = Caller::start(client, &home(format!("crash-{number}-home"))?)?;
+        let mut load = Load { caller, number, progress: Arc::clone(&progress), receipts: BTreeMap::new() };
+        let (named, options) = (client.name.clone(), options.clone());
         loads.push(std::thread::spawn(move || {
             let outcome = load.run(&options).map_err(|reason| format!("{named}: {reason}"));
             load.progress.ended.fetch_add(1, Ordering::AcqRel);
@@ -111,39 +125,44 @@ pub fn run(clients: &[Description], folder: &Path, plan: Plan) -> Result<Survive
             outcome.map(|()| load.receipts)
         }));
     }
-    let killed = kill(&mut node, &progress, plan);
+    let killed = kill(&mut node, &progress, &group, plan);
     progress.stop.store(true, Ordering::Release);
     let mut receipts = Vec::new();
     for load in loads {
         receipts.push(load.join().unwrap_or_else(|_| Err("a client's thread panicked".to_owned()))?);
     }
     let slowest_start = killed?;
-    let messages = check(&receipts, &read(&node)?)?;
+    let log = read(&node)?;
+    let messages = check(&receipts, &log)?;
+    let handed = group.finish(readers, &log, &node)?;
     node.kill();
-    Ok(Survived { messages, slowest_start })
+    Ok(Survived { messages, handed, commits: group.commits(), slowest_start })
 }
 
 fn connect(node: &Node) -> Result<Wire, String> {
     let token = std::fs::read_to_string(node.token_file()).map_err(|error| error.to_string())?;
-    Wire::connect(node.address(), &Auth::Token(token.trim_end().to_owned())).map_err(|error| error.to_string())
+    Wire::connect_speaking(node.address(), &Auth::Token(token.trim_end().to_owned()), WIRE_VERSION)
+        .map_err(|error| error.to_string())
 }
 
-fn kill(node: &mut Node, progress: &Progress, plan: Plan) -> Result<Duration, String> {
+fn kill(node: &mut Node, progress: &Progress, group: &Group, plan: Plan) -> Result<Duration, String> {
     let mut slowest = Duration::ZERO;
     for cycle in 0..plan.cycles {
         let goal = progress.count() + plan.acks_per_cycle;
         progress.reach(goal).map_err(|reason| format!("cycle {cycle}: {reason}"))?;
+        group.go_on().map_err(|reason| format!("cycle {cycle}: {reason}"))?;
         node.kill();
         let killed = Instant::now();
         node.launch()?;
         slowest = slowest.max(killed.elapsed());
+        group.look(&mut connect(node)?).map_err(|reason| format!("cycle {cycle}: {reason}"))?;
     }
     Ok(slowest)
 }
 
 /// One client and what it was told.
 struct Load {
-    adapter: Adapter,
+    caller: Caller,
     number: u64,
     progress: Arc<Progress>,
     receipts: BTreeMap<u64, Place>,
@@ -152,9 +171,9 @@ struct Load {
 impl Load {
     /// Sends numbered messages under one key until told to stop, and waits for their receipts in order.
     fn run(&mut self, options: &Value) -> Result<(), String> {
-        self.call("connect", None, Some("c"), &json!({"options": options}))?;
+        self.caller.call("connect", None, Some("c"), &json!({"options": options}))?;
         let topic = json!({"topic": TOPIC, "options": {"delivery_timeout_ms": 120_000}});
-        self.call("producer.open", Some("c"), Some("p"), &topic)?;
+        self.caller.call("producer.open", Some("c"), Some("p"), &topic)?;
         let mut waiting: VecDeque<(u64, Pending)> = VecDeque::new();
         let mut next = 0;
         while !self.progress.stop.load(Ordering::Acquire) {
@@ -166,30 +185,48 @@ impl Load {
             let payload = json!({"gen": "seq", "size": size_of_message(next), "index": index.to_string()});
             // Eight digits of base64: one key for each client, so that one partition has all of its messages.
             let message = json!({"payload": payload, "key": format!("{:08}", self.number)});
-            self.call("producer.enqueue", Some("p"), Some(&delivery), &json!({"message": message}))?;
-            waiting.push_back((next, self.send("delivery.wait", Some(&delivery), None, &json!({}))?));
+            self.caller.call("producer.enqueue", Some("p"), Some(&delivery), &json!({"message": message}))?;
+            waiting.push_back((next, self.caller.send("delivery.wait", Some(&delivery), None, &json!({}))?));
             next += 1;
         }
         while !waiting.is_empty() {
             self.settle(&mut waiting)?;
         }
-        self.call("close", Some("c"), None, &json!({}))?;
-        self.adapter.shut_down(Duration::from_secs(5)).map_err(|fault| text(&fault))
+        self.caller.call("close", Some("c"), None, &json!({}))?;
+        self.caller.shut_down()
     }
 
     fn settle(&mut self, waiting: &mut VecDeque<(u64, Pending)>) -> Result<(), String> {
         let Some((number, pending)) = waiting.pop_front() else { return Ok(()) };
-        let receipt = self.finish("delivery.wait", &pending)?;
+        let receipt = self.caller.finish("delivery.wait", &pending)?;
         let partition = as_u64(&receipt["partition"]).and_then(|partition| u32::try_from(partition).ok());
         let partition = partition.ok_or_else(|| format!("a receipt without a partition: {receipt}"))?;
         self.receipts.insert(number, (partition, as_u64(&receipt["offset"])));
         self.progress.acknowledge();
         Ok(())
     }
+}
+
+/// A client that does what it is told.
+struct Caller {
+    adapter: Adapter,
+}
+
+impl Caller {
+    fn start(client: &Description, home: &Path) -> Result<Self, String> {
+        let adapter = Adapter::start(&client.launch(home), "crash", DEADLINE).map_err(|fault| text(&fault))?;
+        Ok(Self { adapter })
+    }
 
     fn call(&mut self, op: &str, on: Option<&str>, makes: Option<&str>, args: &Value) -> Result<Value, String> {
         let pending = self.send(op, on, makes, args)?;
         self.finish(op, &pending)
+    }
+
+    /// A call that may fail.
+    fn try_call(&mut self, op: &str, on: Option<&str>, makes: Option<&str>, args: &Value) -> Result<Reply, String> {
+        let pending = self.send(op, on, makes, args)?;
+        self.adapter.wait(&pending).map(|(reply, _)| reply).map_err(|fault| text(&fault))
     }
 
     fn send(&mut self, op: &str, on: Option<&str>, makes: Option<&str>, args: &Value) -> Result<Pending, String> {
@@ -201,6 +238,10 @@ impl Load {
             (Reply::Ok(ok), _) => Ok(ok),
             (other, _) => Err(format!("{op}: {}", expect::show(&other))),
         }
+    }
+
+    fn shut_down(&mut self) -> Result<(), String> {
+        self.adapter.shut_down(Duration::from_secs(5)).map_err(|fault| text(&fault))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{FAILED, HARNESS, Scratch, USAGE, fail, print};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A client of this repository by the name of its description in conformance/clients; may be repeated: all of them
-    /// send at once
+    /// send at once, and read in one group
     #[arg(long, value_name = "NAME", required = true)]
     client: Vec<String>,
     /// How often the server is killed
@@ -36,10 +36,13 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     match crash::run(&clients, &scratch.path, plan) {
         Ok(survived) => {
             print(&format!(
-                "{} kills, {} messages of {}: none lost, none twice, none out of order; ready again after {} ms at the most",
+                "{} kills, {} messages of {}: none lost, none twice, none out of order; a group was handed {} of them and \
+                 committed {} times: no commit lost, nothing below one handed out again; ready again after {} ms at the most",
                 plan.cycles,
                 survived.messages,
                 arguments.client.join(" and "),
+                survived.handed,
+                survived.commits,
                 survived.slowest_start.as_millis(),
             ));
             ExitCode::SUCCESS

@@ -97,8 +97,16 @@ impl Wire {
     /// # Errors
     /// Whatever went wrong on the way.
     pub fn connect(address: impl ToSocketAddrs, auth: &Auth) -> Result<Self> {
+        Self::connect_speaking(address, auth, 1)
+    }
+
+    /// [`Wire::connect`] that speaks up to this version of the protocol.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_speaking(address: impl ToSocketAddrs, auth: &Auth, max_version: u16) -> Result<Self> {
         let hello = json!({
-            "min_version": 1, "max_version": 1, "batch_formats": [1], "codecs": [0, 1, 2],
+            "min_version": 1, "max_version": max_version, "batch_formats": [1], "codecs": [0, 1, 2],
             "client": "levada-conformance", "client_version": env!("CARGO_PKG_VERSION"),
         });
         let mut wire = Self::open(address)?;
