@@ -115,7 +115,9 @@ proptest! {
                 Err(error) => panic!("{error}"),
             }
         }
-        let options = SealOptions { codec: from, level: 1, producer_id: 9, producer_epoch: 2, first_sequence: 77 };
+        let options = SealOptions {
+            codec: from, level: 1, producer_id: 9, producer_epoch: 2, first_sequence: 77, ..SealOptions::default()
+        };
         let sent = builder.seal(&options).unwrap();
         let before = verify_producer(&sent).unwrap();
         let Some(anew) = Reencoder::default().reencode(&sent, to, 3).unwrap() else {
