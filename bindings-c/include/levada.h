@@ -315,7 +315,8 @@
 /* May only grow; the order of a key's messages breaks across the change. 1 to 4096. */
 #define LEVADA_OPTION_PARTITION_COUNT "partition_count"
 /* LEVADA_OPTION_DURABILITY: Applies to appends after the change. */
-/* LEVADA_OPTION_COMPRESSION: Codec its producers use unless told otherwise. */
+/* LEVADA_OPTION_COMPRESSION: Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in another;
+   `producer` leaves batches as they are sent. */
 /* Bytes kept per partition; 0: all. */
 #define LEVADA_OPTION_RETENTION_BYTES "retention_bytes"
 /* How long messages are kept; 0: for ever. At most 100 years. */
@@ -326,7 +327,8 @@
 /* Names of options. TopicOptions: What a topic is created with. */
 /* LEVADA_OPTION_PARTITION_COUNT: Partitions. Default 1; 1 to 4096. */
 /* LEVADA_OPTION_DURABILITY: What an acknowledgement means at least. Default disk. */
-/* LEVADA_OPTION_COMPRESSION: Codec its producers use unless told otherwise. Default producer. */
+/* LEVADA_OPTION_COMPRESSION: Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in another;
+   `producer` leaves batches as they are sent. Default producer. */
 /* LEVADA_OPTION_RETENTION_BYTES: Bytes kept per partition; absent: all. */
 /* LEVADA_OPTION_RETENTION_AGE_MS: How long messages are kept; absent: for ever. At most 100 years. */
 /* LEVADA_OPTION_SEGMENT_BYTES: Size at which a segment is sealed; absent: the server's default. */

@@ -38,7 +38,10 @@ export type Role = "admin" | "member";
  */
 export type Strategy = "sticky" | "range" | "round_robin";
 
-/** Codec of a topic: what its producers use unless told otherwise. */
+/**
+ * Codec of what a topic stores: its producers use it unless told otherwise, and what comes in another is encoded anew
+ * by the server. `producer`: every batch as its producer sent it.
+ */
 export type TopicCompression = "producer" | "none" | "lz4" | "zstd";
 
 /** A place in a partition. */
@@ -222,7 +225,10 @@ export interface TopicChanges {
   partitionCount?: number | null | undefined;
   /** Applies to appends after the change. */
   durability?: Durability | null | undefined;
-  /** Codec its producers use unless told otherwise. */
+  /**
+   * Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in another;
+   * `producer` leaves batches as they are sent.
+   */
   compression?: TopicCompression | null | undefined;
   /** Bytes kept per partition; 0: all. */
   retentionBytes?: number | bigint | null | undefined;
@@ -238,7 +244,10 @@ export interface TopicOptions {
   partitionCount?: number | undefined;
   /** What an acknowledgement means at least. Default disk. */
   durability?: Durability | undefined;
-  /** Codec its producers use unless told otherwise. Default producer. */
+  /**
+   * Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in another;
+   * `producer` leaves batches as they are sent. Default producer.
+   */
   compression?: TopicCompression | undefined;
   /** Bytes kept per partition; absent: all. */
   retentionBytes?: number | bigint | null | undefined;
@@ -913,7 +922,7 @@ export interface TopicSettings {
   readonly partitionCount: number;
   /** `memory` or `disk`; `quorum` answers UNSUPPORTED on a single node. */
   readonly durability: Durability;
-  /** Codec its producers use unless told otherwise. */
+  /** Codec of what is stored; see TopicCompression. */
   readonly compression: TopicCompression;
   /** Per partition, physical; absent is unlimited. */
   readonly retentionBytes: bigint | null;

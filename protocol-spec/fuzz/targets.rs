@@ -2,7 +2,7 @@
 //! the normal tests share them. A target fails by panicking.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use levada_protocol::batch::{ProducerHeader, StoredBatch, verify_producer, walk_messages};
+use levada_protocol::batch::{Codec, ProducerHeader, Reencoder, StoredBatch, verify_producer, walk_messages};
 use levada_protocol::client::{self, ClientConfig};
 use levada_protocol::limits::PREFACE;
 use levada_protocol::messages::{Authenticated, Kind, Request, Role, ServerFrame};
@@ -49,6 +49,11 @@ pub(crate) fn produce(data: &[u8]) {
     let Some(repaired) = repaired(data) else { return };
     if let Ok(header) = verify_producer(&repaired) {
         assert_eq!(header.encode()[..], repaired[..header.encode().len()], "headers have one encoding");
+        for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
+            if let Ok(Some(anew)) = Reencoder::default().reencode(&repaired, codec, 1) {
+                assert_eq!(verify_producer(&anew).map(|header| header.codec), Ok(codec));
+            }
+        }
     }
 }
 

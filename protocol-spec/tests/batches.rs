@@ -99,6 +99,47 @@ proptest! {
     }
 
     #[test]
+    fn encoding_anew_keeps_every_message(
+        messages in proptest::collection::vec(pushed(), 1..30), repeats in 1..20usize, from in 0..3u8, to in 0..3u8,
+    ) {
+        let (from, to) = (Codec::try_from(from).unwrap(), Codec::try_from(to).unwrap());
+        let mut builder = BatchBuilder::new(BatchLimits::default());
+        for (payload, key, timestamp_us, id, headers) in messages.iter().cycle().take(messages.len() * repeats) {
+            let headers: Vec<_> =
+                headers.iter().map(|(name, kind, bits)| Header::new(name, header_value(*kind, *bits))).collect();
+            let new = NewMessage {
+                payload: payload.as_deref(), key: key.as_deref(), headers: &headers, timestamp_us: *timestamp_us, id: *id,
+            };
+            match builder.push(&new) {
+                Ok(()) | Err(PushError::Full) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let options = SealOptions {
+            codec: from, level: 1, producer_id: 9, producer_epoch: 2, first_sequence: 77, ..SealOptions::default()
+        };
+        let sent = builder.seal(&options).unwrap();
+        let before = verify_producer(&sent).unwrap();
+        let Some(anew) = Reencoder::default().reencode(&sent, to, 3).unwrap() else {
+            let stays = before.codec == to || to != Codec::None;
+            prop_assert!(stays, "only what has the codec, or would not shrink, stays as it was");
+            return Ok(());
+        };
+        let after = verify_producer(&anew).unwrap();
+        let expected = ProducerHeader {
+            crc: after.crc, codec: to, body_length: after.body_length, flags: before.flags | FLAG_SERVER_ENCODED, ..before
+        };
+        prop_assert_eq!(after, expected);
+        prop_assert!(to == Codec::None || anew.len() < sent.len());
+        let read = |produced: &[u8]| -> Vec<Message> {
+            let batch = StoredBatch::split_first(&mut store(produced, 10)).unwrap().unwrap();
+            batch.verify().unwrap();
+            batch.messages().unwrap().map(Result::unwrap).collect()
+        };
+        prop_assert_eq!(read(&anew), read(&sent));
+    }
+
+    #[test]
     fn one_changed_bit_is_noticed(at in 0usize..200, bit in 0u8..8) {
         let mut builder = BatchBuilder::new(BatchLimits::default());
         builder.push(&NewMessage { payload: Some(&[3; 50]), key: Some(b"key"), ..NewMessage::default() }).unwrap();
@@ -192,6 +233,45 @@ fn nothing_is_allocated_for_a_bomb() {
     assert_eq!(codec::decompress(Codec::None, b"ab", &mut [0; 3]), Err(CodecError::Length));
 }
 
+/// A batch of that codec and body, with a checksum that holds.
+#[cfg(test)]
+fn produced(codec: Codec, body: &[u8], uncompressed_length: u32) -> Vec<u8> {
+    let mut batch = shapes::batch(&[shapes::message(b"x", 0, b"", b"", 0, b"")], |_| ());
+    let header = ProducerHeader::parse(&batch).unwrap();
+    let body_length = u32::try_from(body.len()).unwrap();
+    batch.truncate(PRODUCER_PART_BYTES);
+    batch.extend_from_slice(body);
+    ProducerHeader { codec, body_length, uncompressed_length, ..header }.seal(&mut batch);
+    batch
+}
+
+#[test]
+fn a_body_that_does_not_decompress_or_holds_no_messages_is_not_encoded_anew() {
+    let mut reencoder = Reencoder::default();
+    let mut refused = |batch: &[u8], codec| {
+        verify_producer(batch).expect("what is wrong shows only inside");
+        reencoder.reencode(batch, codec, 3).unwrap_err()
+    };
+    // A frame that says 4096 and holds 1 MiB: magic, one segment with a size of two bytes, then blocks of one repeated byte.
+    let block = |is_last: u32| ((4096 << 3 | 1 << 1 | is_last).to_le_bytes(), 7_u8);
+    let mut liar = vec![0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f];
+    for number in 0..256_u32 {
+        let ([low, middle, high, _], byte) = block(u32::from(number == 255));
+        liar.extend_from_slice(&[low, middle, high, byte]);
+    }
+    let no_messages = zstd::bulk::compress(&[255; 4096], 1).unwrap();
+    for to in [Codec::None, Codec::Lz4] {
+        assert!(matches!(refused(&produced(Codec::Zstd, &no_messages, 4096), to), BatchError::Message { .. }));
+        assert_eq!(refused(&produced(Codec::Zstd, &liar, 4096), to), BatchError::Codec(CodecError::Damaged));
+    }
+    for to in [Codec::None, Codec::Zstd] {
+        // A match that goes on for 4 KiB where 64 bytes were declared.
+        let long = [&[0x1f, 0, 1, 0][..], &[255; 16], &[0, 0]].concat();
+        assert_eq!(refused(&produced(Codec::Lz4, &long, 64), to), BatchError::Codec(CodecError::Damaged));
+        assert_eq!(refused(&produced(Codec::Lz4, &[0x10, 0], 64), to), BatchError::Codec(CodecError::Length));
+    }
+}
+
 #[test]
 fn a_body_that_would_be_a_bomb_is_sealed_uncompressed() {
     let zeros = vec![0; 4 << 20];
@@ -200,6 +280,7 @@ fn a_body_that_would_be_a_bomb_is_sealed_uncompressed() {
     let produced = builder.seal(&SealOptions { codec: Codec::Zstd, ..SealOptions::default() }).unwrap();
     assert_eq!(verify_producer(&produced).unwrap().codec, Codec::None);
     assert_eq!(MAX_RATIO, 1024);
+    assert_eq!(Reencoder::default().reencode(&produced, Codec::Zstd, 3), Ok(None), "nor does the server make one");
 }
 
 #[test]

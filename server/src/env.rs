@@ -119,8 +119,14 @@ impl FatalHook for StorageFatal {
 /// The life of a core, from its start to its end.
 pub type CoreMain = Box<dyn FnOnce(CoreEnv) -> LocalFuture<'static, ()> + Send>;
 
-/// Work that would hold up a core: password hashing.
+/// Work that would hold up a core: password hashing, compression.
 pub type BlockingJob = Box<dyn FnOnce() + Send>;
+
+/// Where cores put work that would hold them up. Jobs are begun in the order they come; several may run at a time.
+pub trait Offload: Send + Sync + fmt::Debug {
+    /// Runs `job`, now or later. It is dropped if nothing is left to run it.
+    fn run(&self, job: BlockingJob);
+}
 
 /// Cores, listeners and files outside the log. Belongs to the control thread.
 pub trait Platform {
@@ -138,6 +144,9 @@ pub trait Platform {
 
     /// Runs `job` off the control thread. One job runs at a time.
     fn run_blocking(&self, job: BlockingJob);
+
+    /// Threads for work that would hold up a core.
+    fn offload(&self) -> Arc<dyn Offload>;
 
     /// Writes a small file only its owner may read, durably, over what was there. The path is relative to the data
     /// directory.

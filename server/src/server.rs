@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin::{AdminHandle, MetadataOwner, ShardFigures, Shards};
 use crate::audit::Audit;
 use crate::auth::{AuthHandle, AuthOptions, Authenticator, Hasher, TokenSecret};
-use crate::broker::ShardHandle;
+use crate::broker::{Encoding, ShardHandle};
 use crate::config::Config;
 use crate::edge::limits::Connections;
 use crate::env::{Accepted, Core, Env, Listener};
@@ -311,7 +311,8 @@ async fn start_cores(
 ) -> Result<Cores, StartError> {
     let (handles, inboxes): (Vec<_>, Vec<_>) = (0..config.shard_count).map(|_| ShardHandle::channel()).unzip();
     let handles: Arc<[ShardHandle]> = handles.into();
-    let shared = shard_core::Shared::new(config).map_err(io_error("reading the TLS files"))?;
+    let shared = shard_core::Shared::new(config, Encoding::new(env.platform.offload()))
+        .map_err(io_error("reading the TLS files"))?;
     let (mut handovers, mut ready, mut stop_cores) = (Vec::new(), Vec::new(), Vec::new());
     for (shard, inbox) in (0..config.shard_count).zip(inboxes) {
         let (handover, accepted) = mpsc::channel(HANDOVER_INBOX);

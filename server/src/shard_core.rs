@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin::AdminHandle;
 use crate::auth::AuthHandle;
 use crate::broker::link::SharedBudget;
-use crate::broker::{Routes, Shard, ShardHandle, ShardInbox, ShardOptions};
+use crate::broker::{Encoding, Routes, Shard, ShardHandle, ShardInbox, ShardOptions};
 use crate::config::{Config, TlsFiles};
 use crate::edge::{ConnectionLimits, Connections, Edge, EdgeOptions, tls};
 use crate::env::{Accepted, CoreEnv};
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) budget: Arc<SharedBudget>,
     pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) encoding: Encoding,
 }
 
 impl Shared {
@@ -32,7 +33,7 @@ impl Shared {
     ///
     /// # Errors
     /// When the TLS files cannot be read.
-    pub(crate) fn new(config: &Config) -> io::Result<Self> {
+    pub(crate) fn new(config: &Config, encoding: Encoding) -> io::Result<Self> {
         let acceptor = |files: &TlsFiles| {
             let named = |path: &Path| {
                 let path = path.display().to_string();
@@ -46,6 +47,7 @@ impl Shared {
             tls: config.tls.as_ref().map(acceptor).transpose()?,
             connections: Connections::new(ConnectionLimits::of(config.max_connections)),
             budget: SharedBudget::new(config.connections_total_bytes),
+            encoding,
         })
     }
 }
@@ -88,12 +90,12 @@ pub(crate) async fn run(env: CoreEnv, start: ShardStart) {
         }
     };
     let routes = Routes::new(number, Arc::clone(&handles));
-    let shard = Shard::new(storage, Arc::clone(&env.clock), options, routes);
+    let Shared { connections, budget, tls, encoding } = start.shared;
+    let shard = Shard::new(storage, Arc::clone(&env.clock), options, routes, encoding);
     let inbox_loop = tokio::task::spawn_local({
         let shard = Rc::clone(&shard);
         async move { shard.run(inbox).await }
     });
-    let Shared { connections, budget, tls } = start.shared;
     let handlers = (start.auth, start.admin, start.groups);
     let edge = Edge::new(EdgeOptions::new(&config), Rc::clone(&shard), handlers, tls, connections, budget);
     shard.install(start.snapshot).await;

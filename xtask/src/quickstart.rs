@@ -9,10 +9,11 @@ use crate::live::{Scratch, Server};
 use crate::tree;
 
 /// Pages, and the example that each runs in the end; a page of commands alone runs none.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("README.md", "hello"),
     ("docs/quick-start.md", "flights flights.csv"),
     ("docs/groups.md", ""),
+    ("docs/compression.md", ""),
     ("docs/permissions.md", ""),
     ("docs/exactly-once.md", "importer orders.txt\nimporter orders.txt | grep 'after line Some(19)'"),
     ("docs/retention.md", ""),

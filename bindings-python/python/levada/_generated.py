@@ -50,7 +50,9 @@ neighbours of a topic to one member, ``round_robin`` deals them out one by one.
 """
 
 TopicCompression: TypeAlias = Literal["producer", "none", "lz4", "zstd"]
-"""Codec of a topic: what its producers use unless told otherwise."""
+"""Codec of what a topic stores: its producers use it unless told otherwise, and what comes in another is encoded anew
+by the server. ``producer``: every batch as its producer sent it.
+"""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -266,7 +268,9 @@ class TopicChanges(TypedDict, total=False):
     """Applies to appends after the change."""
 
     compression: TopicCompression | None
-    """Codec its producers use unless told otherwise."""
+    """Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in
+    another; ``producer`` leaves batches as they are sent.
+    """
 
     retention_bytes: int | None
     """Bytes kept per partition; 0: all."""
@@ -288,7 +292,9 @@ class TopicOptions(TypedDict, total=False):
     """What an acknowledgement means at least. Default disk."""
 
     compression: TopicCompression
-    """Codec its producers use unless told otherwise. Default producer."""
+    """Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in
+    another; ``producer`` leaves batches as they are sent. Default producer.
+    """
 
     retention_bytes: int | None
     """Bytes kept per partition; None: all."""
@@ -1201,7 +1207,7 @@ class TopicSettings:
     """``memory`` or ``disk``; ``quorum`` answers UNSUPPORTED on a single node."""
 
     compression: TopicCompression
-    """Codec its producers use unless told otherwise."""
+    """Codec of what is stored; see TopicCompression."""
 
     retention_bytes: int | None
     """Per partition, physical; absent is unlimited."""

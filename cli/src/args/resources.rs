@@ -103,7 +103,7 @@ pub(crate) struct TopicCreateArgs {
     /// Messages older than this are removed, as in 7d [default: unlimited]
     #[arg(long, value_name = "DURATION")]
     pub(crate) retention_age: Option<Limit<Span>>,
-    /// Codec that producers use unless told otherwise; `producer` leaves the choice to them
+    /// Codec of what is stored: the server encodes anew what producers send in another; `producer` leaves it as sent
     #[arg(long, value_enum, default_value_t = TopicCompressionName::Producer, value_name = "CODEC")]
     pub(crate) compression: TopicCompressionName,
     /// Size at which a segment file is sealed [default: the server's]
@@ -145,7 +145,7 @@ pub(crate) struct TopicChangesArgs {
     /// A duration, as in 7d, or `unlimited`
     #[arg(long, value_name = "DURATION")]
     pub(crate) retention_age: Option<Limit<Span>>,
-    /// Codec that producers use unless told otherwise
+    /// Codec of what is stored from now on; `producer` leaves it as sent
     #[arg(long, value_enum, value_name = "CODEC")]
     pub(crate) compression: Option<TopicCompressionName>,
     /// Size at which a segment file is sealed; 0 is the server's default

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
+use crate::fake::flaw_from_value;
 use crate::generate::as_u64;
 use crate::values::{self, encode, payload_summary};
 use crate::wire::WireError;
 use crate::wire::{Auth, Wire};
-use crate::wire::{Batch, Codec, HeaderValue, Message};
+use crate::wire::{Batch, Codec, HeaderValue, Message, flags};
 
 /// The suite's own client, connected when first needed.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl From<String> for StepError {
 }
 
 /// The actions there are, for messages about unknown ones.
-const ACTIONS: &str = "produce, fetch, offsets, create_topic, alter_topic, delete_topic, purge_topic, describe_topic, create_stream, \
+const ACTIONS: &str = "produce, fetch, batches, offsets, create_topic, alter_topic, delete_topic, purge_topic, describe_topic, create_stream, \
                        delete_stream, create_user, delete_user, create_token, delete_token, status, ping";
 
 impl ServerSide {
@@ -90,6 +91,14 @@ impl ServerSide {
                 let messages = self.wire()?.fetch_all(&topic, partition)?;
                 let messages: Vec<Value> = messages.iter().map(|message| shown(message, partition)).collect();
                 Ok(json!({"messages": messages, "finished": true}))
+            }
+            "batches" => {
+                let (topic, partition) = (args.text("topic")?, args.number_or("partition", 0)?);
+                let batches = self.wire()?.fetch_batches(&topic, partition)?;
+                let is_servers = |batch: &Batch| batch.flags & flags::SERVER_ENCODED != 0;
+                let codecs: Vec<&str> = batches.iter().map(|batch| batch.codec.name()).collect();
+                let encoded: Vec<bool> = batches.iter().map(is_servers).collect();
+                Ok(json!({"codecs": codecs, "server_encoded": encoded}))
             }
             "offsets" => {
                 let (topic, partition) = (args.text("topic")?, args.number_or("partition", 0)?);
@@ -135,21 +144,23 @@ impl ServerSide {
         Ok(self.wire()?.create_topic(&topic, partition_count, &options)?)
     }
 
-    /// `messages` as for `producer.send_batch`; `batches` repeats them, with indexes that go on.
+    /// `messages` as for `producer.send_batch`; `batches` repeats them, with indexes that go on; `flaw` as in a script.
     fn produce(&mut self, args: &Arguments<'_>) -> Result<Value> {
         let (topic, partition) = (args.text("topic")?, args.number_or("partition", 0)?);
         let codec = args.optional("codec").unwrap_or_else(|| "none".to_owned());
         let codec = Codec::from_name(&codec).ok_or_else(|| format!("there is no codec {codec:?}"))?;
         let batches: u64 = args.number_or("batches", 1)?.into();
-        if let Some(unknown) =
-            args.0.keys().find(|key| !["topic", "partition", "codec", "batches", "messages"].contains(&key.as_str()))
+        if let Some(unknown) = args
+            .0
+            .keys()
+            .find(|key| !["topic", "partition", "codec", "batches", "messages", "flaw"].contains(&key.as_str()))
         {
             return Err(StepError::Broken(format!("produce has no argument {unknown:?}")));
         }
         let messages = args.0.get("messages").ok_or_else(|| "produce needs `messages`".to_owned())?;
         let entries = messages.as_array().cloned().unwrap_or_else(|| vec![messages.clone()]);
         let count: u64 = entries.iter().map(|entry| entry.get("count").and_then(as_u64).unwrap_or(1)).sum();
-        let mut first = None;
+        let (mut first, mut server_encoded) = (None, false);
         for batch in 0..batches {
             let mut made = Vec::new();
             for entry in &entries {
@@ -159,10 +170,15 @@ impl ServerSide {
                 }
             }
             let batch = Batch { codec, ..Batch::new(made) };
-            let ack = self.wire()?.produce_batch(&topic, partition, &batch)?;
+            let produced = match args.0.get("flaw") {
+                None => batch.produced()?,
+                Some(flaw) => batch.produced_with(&flaw_from_value(flaw)?)?,
+            };
+            let ack = self.wire()?.produce_bytes(&topic, partition, produced)?;
             first.get_or_insert(ack.base_offset);
+            server_encoded |= ack.server_encoded;
         }
-        Ok(json!({"base_offset": first.unwrap_or(0).to_string()}))
+        Ok(json!({"base_offset": first.unwrap_or(0).to_string(), "server_encoded": server_encoded}))
     }
 }
 

@@ -157,7 +157,7 @@ impl ProducerHeader {
     }
 
     /// Writes header and checksum over the first bytes of `batch`, whose body is in place.
-    pub(crate) fn seal(mut self, batch: &mut [u8]) {
+    pub fn seal(mut self, batch: &mut [u8]) {
         self.crc = 0;
         batch[..PRODUCER_PART_BYTES].copy_from_slice(&self.encode());
         let crc = crc32c::crc32c(&batch[4..]);

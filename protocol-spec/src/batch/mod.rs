@@ -1,11 +1,13 @@
 //! Batches: the one representation of messages from the producer's memory to the consumer's.
 //!
 //! `header` the two fixed parts before the messages and their checksums; `message` the layout of one message and the walk
-//! over many; `builder` the producer's end; `stored` the consumer's. Layouts: spec.md §6.
+//! over many; `builder` the producer's end; `stored` the consumer's; `reencode` another codec for the same messages. Layouts:
+//! spec.md §4.
 
 mod builder;
 mod header;
 mod message;
+mod reencode;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ pub use message::{
     MESSAGE_FLAG_HAS_ID, MESSAGE_FLAG_HAS_KEY, MESSAGE_FLAG_NULL_PAYLOAD, MESSAGE_FLAG_TS64, MESSAGE_HEADER_BYTES,
     MessageRef, MessageRefs, MessageSpan, MessageSpans, walk_messages,
 };
+pub use reencode::Reencoder;
 pub use stored::{Message, Messages, OpenBatch, StoredBatch, verify_producer};
 
 pub use crate::codec::Codec;

@@ -64,7 +64,7 @@ Range = 1, "range";
 RoundRobin = 2, "round_robin";
 } }
 
-wire_enum! { /// Codec of a topic: what its producers use unless told otherwise.
+wire_enum! { /// Codec of what a topic stores: its producers use it unless told otherwise, and what comes in another is encoded anew by the server. `producer`: every batch as its producer sent it.
 TopicCompression {
 Producer = 0, "producer";
 None = 1, "none";

@@ -560,7 +560,7 @@ pub struct TopicChanges {
     pub partition_count: Option<u32>,
     /// Applies to appends after the change.
     pub durability: Option<Durability>,
-    /// Codec its producers use unless told otherwise.
+    /// Codec of what is stored; see TopicCompression.
     pub compression: Option<TopicCompression>,
     /// 0 = unlimited.
     pub retention_bytes: Option<u64>,
@@ -634,7 +634,7 @@ pub struct TopicOptions {
     pub partition_count: u32,
     /// `memory` or `disk`; `quorum` answers UNSUPPORTED on a single node.
     pub durability: Durability,
-    /// Codec its producers use unless told otherwise.
+    /// Codec of what is stored; see TopicCompression.
     pub compression: TopicCompression,
     /// Per partition, physical; absent is unlimited.
     pub retention_bytes: Option<u64>,

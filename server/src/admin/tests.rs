@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 use super::{AdminHandle, AdminReply, MetadataOwner, ShardFigures, Shards};
 use crate::auth::{Hasher, Principal};
 use crate::config::PasswordCost;
-use crate::env::{BlockingJob, Clock, Core, CoreEnv, CoreMain, Fatal, Listener, Platform, Random};
+use crate::env::{BlockingJob, Clock, Core, CoreEnv, CoreMain, Fatal, Listener, Offload, Platform, Random};
 use crate::failure::Failure;
 use crate::metadata::event::ClusterBorn;
 use crate::metadata::{Layout, MetadataStore, Snapshot};
@@ -88,6 +88,12 @@ impl Fatal for Nothing {
     }
 }
 
+impl Offload for Nothing {
+    fn run(&self, job: BlockingJob) {
+        job();
+    }
+}
+
 impl Platform for Nothing {
     fn start_core(&self, _core: Core, _main: CoreMain) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -103,6 +109,10 @@ impl Platform for Nothing {
 
     fn run_blocking(&self, job: BlockingJob) {
         job();
+    }
+
+    fn offload(&self) -> Arc<dyn Offload> {
+        Arc::new(Nothing)
     }
 
     fn write_private(&self, _path: &Path, _content: &[u8]) -> io::Result<()> {

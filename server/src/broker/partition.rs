@@ -18,7 +18,7 @@ use crate::broker::link::Origin;
 use crate::broker::message::{DataReply, ToConnection};
 use crate::broker::produce::OrderedBatch;
 use crate::failure::Failure;
-use crate::metadata::model::Topic;
+use crate::metadata::model::{Compression, Topic};
 
 /// A partition of this shard.
 #[derive(Debug)]
@@ -32,11 +32,11 @@ pub struct PartitionSlot {
     watch: RefCell<Option<Watch>>,
     /// Receipts to be given, in the order of the log.
     waiting: RefCell<VecDeque<Waiting>>,
-    /// Batches that wait for the log to take appends again, in the order of arrival.
+    /// Batches that wait for the log to take appends again, or to be encoded, in the order of arrival.
     pub(super) parked: RefCell<VecDeque<OrderedBatch>>,
     /// Told when the visible end moves or the partition ends.
     pub progress: Notify,
-    /// Told of every commit: there may be room for what is parked.
+    /// Told of every commit and every batch encoded: what is parked may be written.
     pub(super) room: Notify,
     last_visible_end: Cell<u64>,
     /// Bytes of batches appended since start.
@@ -119,17 +119,23 @@ impl PartitionSlot {
         Arc::clone(&self.topic.borrow())
     }
 
+    /// The codec that its topic asks for.
+    pub(super) fn compression(&self) -> Compression {
+        self.topic.borrow().options.compression
+    }
+
     pub(super) fn set_topic(&self, topic: Arc<Topic>) {
         *self.topic.borrow_mut() = topic;
     }
 
-    /// Gives the receipt of an append when its ticket is reached: now, or on the progress that reaches it.
+    /// Gives the receipt of an append, with `flags` in it, when its ticket is reached: now, or on the progress that reaches it.
     pub(super) fn acknowledge(
         &self,
         log: &Partition,
         append: &Append,
         correlation: u32,
         origin: &Origin,
+        flags: u8,
         before_durable: bool,
     ) {
         let ack = ProduceAck {
@@ -137,7 +143,7 @@ impl PartitionSlot {
             append_time_us: append.append_time_us,
             leader_epoch: log.watermarks().leader_epoch,
             durability: wire_durability(append.ticket.durability),
-            flags: if append.duplicate { PRODUCE_ACK_DUPLICATE } else { 0 },
+            flags: flags | if append.duplicate { PRODUCE_ACK_DUPLICATE } else { 0 },
         };
         match log.ticket_state(append.ticket) {
             TicketState::Pending if before_durable => origin.send(acknowledged(correlation, ack)),
@@ -187,7 +193,7 @@ impl PartitionSlot {
         let Err(failure) = self.log() else { return };
         let parked: Vec<OrderedBatch> = self.parked.borrow_mut().drain(..).collect();
         for batch in parked {
-            batch.origin.unpark();
+            batch.leave();
             batch.origin.send(ToConnection::Failed(batch.correlation, failure.clone()));
         }
     }

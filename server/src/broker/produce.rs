@@ -1,8 +1,8 @@
-//! The produce spine: accept → decode → admit → order → write → durable → ack, top to bottom in `Shard::produce`.
+//! The produce spine: accept → decode → admit → encode → order → write → durable → ack, top to bottom in `Shard::produce`.
 //!
-//! A batch that the log has no room for is parked at its partition, behind those parked before it; a task that lives only
-//! as long as something is parked writes them when there is room. Frames of one connection for one partition therefore
-//! apply in the order they came.
+//! A batch that the log has no room for, or that is being encoded anew, is parked at its partition, behind those parked
+//! before it; a task that lives only as long as something is parked writes them when it can. Frames of one connection for
+//! one partition therefore apply in the order they came.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
 use levada_protocol::batch::{self, ProducerHeader};
-use levada_protocol::messages::{Durability, Produce};
+use levada_protocol::messages::{Durability, PRODUCE_ACK_SERVER_ENCODED, Produce};
 use levada_storage::AppendError;
 
+use crate::broker::encoding::{Content, Outcome, codec_of};
 use crate::broker::link::Origin;
 use crate::broker::message::ToConnection;
 use crate::broker::partition::PartitionSlot;
@@ -24,18 +25,59 @@ use crate::metadata::state::LEVEL_2;
 #[derive(Debug)]
 struct CheckedBatch {
     bytes: Bytes,
-    producer: (u64, u32),
+    header: ProducerHeader,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+enum Body {
+    /// It is here.
+    Whole(Content),
+    /// It is being encoded; the partition's `room` is told when it is done.
+    Encoding(Outcome),
 }
 
 /// A checked batch that its partition admitted, in its place among the connection's others.
 #[derive(Debug)]
 pub(super) struct OrderedBatch {
-    bytes: Bytes,
+    body: Body,
     /// Id and epoch.
     producer: (u64, u32),
     ask: levada_storage::Durability,
+    /// Whether its connection reads no more while it is parked. Where batches are encoded they are on the connection's
+    /// account until they are answered instead ([`Shard::holds_batches`]), so that other partitions' go on.
+    stops_reading: bool,
     pub(super) correlation: u32,
     pub(super) origin: Origin,
+}
+
+impl OrderedBatch {
+    /// What is to be written, once it is known.
+    fn content(&mut self) -> Result<Option<&Content>, Failure> {
+        if let Body::Encoding(outcome) = &self.body
+            && let Some(outcome) = outcome.take()
+        {
+            self.body = Body::Whole(outcome?);
+        }
+        Ok(match &self.body {
+            Body::Whole(content) => Some(content),
+            Body::Encoding(_) => None,
+        })
+    }
+
+    /// It is in the line.
+    fn enter(&self) {
+        if self.stops_reading {
+            self.origin.park();
+        }
+    }
+
+    /// It is in the line no more.
+    pub(super) fn leave(&self) {
+        if self.stops_reading {
+            self.origin.unpark();
+        }
+    }
 }
 
 /// How long a parked batch waits for a commit at most before it is tried again.
@@ -45,8 +87,8 @@ const RETRY: Duration = Duration::from_millis(10);
 enum Written {
     /// It is in the log; its receipt is on its way or will be.
     Appended,
-    /// The log has no room now.
-    NoRoom(OrderedBatch),
+    /// The log has no room now, or it is still being encoded.
+    NotYet(OrderedBatch),
 }
 
 impl Shard {
@@ -56,12 +98,15 @@ impl Shard {
             let slot = self.accept(request)?;
             let checked = self.decode(body)?;
             let ask = self.admit(request.durability)?;
-            let CheckedBatch { bytes, producer } = checked;
-            let ordered = OrderedBatch { bytes, producer, ask, correlation, origin: caller.origin.clone() };
+            let stops_reading = codec_of(slot.compression()).is_none();
+            let producer = (checked.header.producer_id, checked.header.producer_epoch);
+            let body = self.encode(&slot, checked)?;
+            let origin = caller.origin.clone();
+            let ordered = OrderedBatch { body, producer, ask, stops_reading, correlation, origin };
             let Some(next) = order(&slot, ordered) else { return Ok(()) };
             match self.write(&slot, next)? {
                 Written::Appended => {}
-                Written::NoRoom(batch) => self.park(&slot, batch),
+                Written::NotYet(batch) => self.park(&slot, batch),
             }
             Ok(())
         })();
@@ -82,7 +127,7 @@ impl Shard {
         if header.flags & batch::FLAG_EXTERNAL_SEQUENCE != 0 {
             self.check_external(&header)?;
         }
-        Ok(CheckedBatch { bytes, producer: (header.producer_id, header.producer_epoch) })
+        Ok(CheckedBatch { bytes, header })
     }
 
     /// An older server would take the sequences for its own numbers.
@@ -109,54 +154,75 @@ impl Shard {
         }
     }
 
+    /// Encode: begins it where the topic asks for another codec than the batch has.
+    fn encode(&self, slot: &Rc<PartitionSlot>, batch: CheckedBatch) -> Result<Body, Failure> {
+        let CheckedBatch { bytes, header } = batch;
+        let Some(codec) = codec_of(slot.compression()).filter(|codec| *codec != header.codec) else {
+            return Ok(Body::Whole(Content::as_sent(bytes)));
+        };
+        // No work for a partition that takes nothing, and no line that nobody would end.
+        slot.log()?;
+        let told = Rc::clone(slot);
+        Ok(Body::Encoding(self.encoding.start(bytes, &header, codec, move || told.room.notify_waiters())))
+    }
+
     /// Write, and the way to durable and ack: the receipt is given by the partition when the ticket is reached.
-    fn write(&self, slot: &Rc<PartitionSlot>, batch: OrderedBatch) -> Result<Written, Failure> {
+    fn write(&self, slot: &Rc<PartitionSlot>, mut batch: OrderedBatch) -> Result<Written, Failure> {
         let log = slot.log()?;
-        let length = batch.bytes.len() as u64;
-        let OrderedBatch { bytes, producer, ask, correlation, origin } = batch;
+        let Some(Content { bytes, is_anew, .. }) = batch.content()? else { return Ok(Written::NotYet(batch)) };
+        let (bytes, flags) = (bytes.clone(), if *is_anew { PRODUCE_ACK_SERVER_ENCODED } else { 0 });
+        let length = bytes.len() as u64;
         // A named producer that was taken over is fenced everywhere at once, parked batches included.
-        let numbering = self.snapshot.borrow().check_named(producer.0, producer.1)?;
-        match log.append_numbered(bytes.clone(), ask, numbering) {
+        let numbering = self.snapshot.borrow().check_named(batch.producer.0, batch.producer.1)?;
+        match log.append_numbered(bytes, batch.ask, numbering) {
             Ok(append) => {
+                let OrderedBatch { body, correlation, origin, .. } = batch;
                 // The read buffer is reused as soon as nothing holds a piece of it.
-                drop(bytes);
+                drop(body);
                 slot.appended_bytes.set(slot.appended_bytes.get() + length);
-                slot.acknowledge(&log, &append, correlation, &origin, self.options.defects.ack_before_durable);
+                let before_durable = self.options.defects.ack_before_durable;
+                slot.acknowledge(&log, &append, correlation, &origin, flags, before_durable);
                 Ok(Written::Appended)
             }
-            Err(AppendError::Full) => Ok(Written::NoRoom(OrderedBatch { bytes, producer, ask, correlation, origin })),
+            Err(AppendError::Full) => Ok(Written::NotYet(batch)),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Parks a batch at the end of its partition's line.
     fn park(self: &Rc<Self>, slot: &Rc<PartitionSlot>, batch: OrderedBatch) {
-        batch.origin.park();
+        batch.enter();
         slot.parked.borrow_mut().push_back(batch);
         let (shard, slot) = (Rc::clone(self), Rc::clone(slot));
         tokio::task::spawn_local(async move { shard.write_parked(&slot).await });
     }
 
-    /// Writes what is parked, in order, as the log makes room. One such task runs per partition: it is started by the
-    /// first batch that parks, and later ones find the line not empty.
+    /// Writes what is parked, in order, as the log makes room and batches are encoded. One such task runs per partition: it
+    /// is started by the first batch that parks, and later ones find the line not empty.
     async fn write_parked(&self, slot: &Rc<PartitionSlot>) {
         loop {
             let Ok(log) = slot.log() else { return slot.refuse_parked() };
             log.writable().await;
-            // Made before the attempts, so that no commit between them and the wait is missed.
+            // Made before the attempts, so that nothing told between them and the wait is missed.
             let moved = slot.room.notified();
             loop {
                 // Nothing else runs between taking the first and putting it back, so no other overtakes it.
                 let Some(batch) = slot.parked.borrow_mut().pop_front() else { return };
-                let (correlation, origin) = (batch.correlation, batch.origin.clone());
+                let (correlation, origin, stopped_reading) =
+                    (batch.correlation, batch.origin.clone(), batch.stops_reading);
+                let leave = || {
+                    if stopped_reading {
+                        origin.unpark();
+                    }
+                };
                 match self.write(slot, batch) {
-                    Ok(Written::Appended) => origin.unpark(),
-                    Ok(Written::NoRoom(batch)) => {
+                    Ok(Written::Appended) => leave(),
+                    Ok(Written::NotYet(batch)) => {
                         slot.parked.borrow_mut().push_front(batch);
                         break;
                     }
                     Err(failure) => {
-                        origin.unpark();
+                        leave();
                         origin.send(ToConnection::Failed(correlation, failure));
                     }
                 }
@@ -177,7 +243,7 @@ fn order(slot: &PartitionSlot, batch: OrderedBatch) -> Option<OrderedBatch> {
     if parked.is_empty() {
         return Some(batch);
     }
-    batch.origin.park();
+    batch.enter();
     parked.push_back(batch);
     None
 }

@@ -13,6 +13,7 @@ use levada_protocol::ErrorCode;
 use levada_storage::{PartitionConfig, Storage};
 use tokio::sync::Mutex;
 
+use crate::broker::encoding::{Encoding, codec_of};
 use crate::broker::link::{ConnectionId, Link, Origin};
 use crate::broker::message::{DataRequest, ShardMessage, ToConnection};
 use crate::broker::partition::PartitionSlot;
@@ -73,6 +74,7 @@ pub struct Shard {
     pub(super) clock: Arc<dyn env::Clock>,
     pub(super) options: ShardOptions,
     pub(super) routes: Routes,
+    pub(super) encoding: Encoding,
     pub(super) snapshot: RefCell<Arc<Snapshot>>,
     pub(super) slots: RefCell<BTreeMap<(u32, u32), Rc<PartitionSlot>>>,
     pub(super) subscriptions: RefCell<BTreeMap<(ConnectionId, u32), Rc<Subscription>>>,
@@ -91,12 +93,19 @@ impl fmt::Debug for Shard {
 impl Shard {
     /// A shard without partitions: they come with the first version of metadata.
     #[must_use]
-    pub fn new(storage: Storage, clock: Arc<dyn env::Clock>, options: ShardOptions, routes: Routes) -> Rc<Self> {
+    pub fn new(
+        storage: Storage,
+        clock: Arc<dyn env::Clock>,
+        options: ShardOptions,
+        routes: Routes,
+        encoding: Encoding,
+    ) -> Rc<Self> {
         Rc::new(Self {
             storage,
             clock,
             options,
             routes,
+            encoding,
             snapshot: RefCell::default(),
             slots: RefCell::default(),
             subscriptions: RefCell::default(),
@@ -171,6 +180,13 @@ impl Shard {
             DataRequest::ResolvePosition(request) => self.start_resolve(caller, correlation, request),
             DataRequest::ReadSequences(request) => self.start_read_sequences(caller, correlation, request),
         }
+    }
+
+    /// Whether a batch for that partition, if it is here, is kept in memory until its turn: its topic asks for a codec.
+    #[must_use]
+    pub fn holds_batches(&self, topic_id: u32, partition: u32) -> bool {
+        let slots = self.slots.borrow();
+        slots.get(&(topic_id, partition)).is_some_and(|slot| codec_of(slot.compression()).is_some())
     }
 
     /// The routes to all shards.

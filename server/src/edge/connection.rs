@@ -81,16 +81,16 @@ enum Stage {
 /// A produce request under way.
 #[derive(Debug, Default)]
 pub(super) struct Producing {
-    /// Bytes of its batch, if another core holds them.
-    pub(super) abroad_bytes: usize,
+    /// Bytes of its batch, if they are kept elsewhere until it is answered: by another core, or to be encoded.
+    pub(super) held_bytes: usize,
     /// What was charged for them, given back with the answer.
     _charge: Option<SharedCharge>,
 }
 
 impl Producing {
-    /// Of a batch that another core holds.
-    pub(super) fn abroad(abroad_bytes: usize, charge: Option<SharedCharge>) -> Self {
-        Self { abroad_bytes, _charge: charge }
+    /// Of a batch that is kept elsewhere.
+    pub(super) fn held(held_bytes: usize, charge: Option<SharedCharge>) -> Self {
+        Self { held_bytes, _charge: charge }
     }
 }
 
@@ -124,8 +124,8 @@ pub(super) struct ConnectionTask<S> {
     pub(super) groups: GroupsInbox,
     /// Produce requests under way, by correlation.
     pub(super) producing: BTreeMap<u32, Producing>,
-    /// Bytes of their batches that other cores hold.
-    pub(super) abroad_bytes: usize,
+    /// Bytes of their batches that are kept elsewhere.
+    pub(super) held_bytes: usize,
     /// Administrative requests under way.
     pub(super) administering_count: usize,
     /// The inbox for other cores, made when first needed.
@@ -176,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             positioning: BTreeMap::new(),
             groups: None,
             producing: BTreeMap::new(),
-            abroad_bytes: 0,
+            held_bytes: 0,
             administering_count: 0,
             remote: None,
             stream,
@@ -285,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     fn may_ask(&self) -> bool {
         matches!(self.stage, Stage::Open)
             && self.mailbox().parked_count() == 0
-            && self.abroad_bytes < self.edge.options.connection_bytes / 4
+            && self.held_bytes < self.edge.options.connection_bytes / 4
             && self.machine.outbound_bytes() < self.edge.options.connection_bytes / 4
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use levada_protocol::batch::{self, ProducerHeader};
-use levada_protocol::messages::{Authenticate, ReadSequences, Request};
+use levada_protocol::messages::{Authenticate, Produce, ReadSequences, Request};
 use levada_protocol::server::ServerEvent;
 use levada_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,8 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         match request {
             Request::Produce(produce) => {
                 self.check_batch_version(&body)?;
-                let owner = self.edge.shard.routes().shard_of(produce.topic_id, produce.partition);
-                self.produce(correlation, owner, DataRequest::Produce(produce, body))
+                self.produce(correlation, produce, body)
             }
             Request::Fetch(fetch) => {
                 let owner = self.edge.shard.routes().shard_of(fetch.topic_id, fetch.partition);
@@ -126,16 +125,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         Err(Failure::because(ErrorCode::Unsupported, format!("version 1 has no {what}")).with("what", what))
     }
 
-    /// A batch goes to its shard, with what was charged for it if that is on another core.
-    fn produce(&mut self, correlation: u32, owner: u16, request: DataRequest) -> Result<(), Failure> {
-        let DataRequest::Produce(_, body) = &request else { return Err(Failure::new(ErrorCode::Internal)) };
+    /// A batch goes to its shard, with what was charged for it if it is kept there.
+    fn produce(&mut self, correlation: u32, request: Produce, body: Bytes) -> Result<(), Failure> {
+        let shard = &self.edge.shard;
+        let owner = shard.routes().shard_of(request.topic_id, request.partition);
+        let is_held = owner != shard.routes().shard() || shard.holds_batches(request.topic_id, request.partition);
         let body_bytes = body.len();
-        self.route(correlation, owner, request)?;
-        let producing = if owner == self.edge.shard.routes().shard() {
-            Producing::default()
+        self.route(correlation, owner, DataRequest::Produce(request, body))?;
+        let producing = if is_held {
+            self.held_bytes += body_bytes;
+            Producing::held(body_bytes, self.inbound.take())
         } else {
-            self.abroad_bytes += body_bytes;
-            Producing::abroad(body_bytes, self.inbound.take())
+            Producing::default()
         };
         let earlier = self.producing.insert(correlation, producing);
         debug_assert!(earlier.is_none(), "the machine refuses a correlation that is unanswered");
@@ -144,8 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
 
     /// A produce request has its answer.
     fn produced(&mut self, correlation: u32) {
-        if let Some(Producing { abroad_bytes, .. }) = self.producing.remove(&correlation) {
-            self.abroad_bytes -= abroad_bytes;
+        if let Some(Producing { held_bytes, .. }) = self.producing.remove(&correlation) {
+            self.held_bytes -= held_bytes;
         }
     }
 

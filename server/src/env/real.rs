@@ -6,7 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::mpsc as jobs;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::UNIX_EPOCH;
 
@@ -18,7 +19,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::{Accepted, BlockingJob, Clock, Core, CoreEnv, CoreMain, Env, Fatal, Listener, Platform, Random, Socket};
+use super::{
+    Accepted, BlockingJob, Clock, Core, CoreEnv, CoreMain, Env, Fatal, Listener, Offload, Platform, Random, Socket,
+};
 use crate::config::{Config, DiskBackend, Machine};
 use crate::discovery::write_private;
 
@@ -74,7 +77,8 @@ pub struct RealPlatform {
     fatal: Arc<dyn Fatal>,
     threads: RefCell<Vec<JoinHandle<()>>>,
     running: RefCell<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
-    blocking: RefCell<Option<std::sync::mpsc::Sender<BlockingJob>>>,
+    blocking: RefCell<Option<jobs::Sender<BlockingJob>>>,
+    worker_count: u16,
     next_processor: Cell<usize>,
 }
 
@@ -112,6 +116,8 @@ pub async fn environment(config: &Config, fatal: Arc<dyn Fatal>) -> io::Result<E
         threads: RefCell::default(),
         running: RefCell::new(Some(mpsc::channel(1))),
         blocking: RefCell::default(),
+        // Half of the cores: the others go on as if nothing were compressed.
+        worker_count: config.shard_count.div_ceil(2),
         next_processor: Cell::new(0),
     };
     Ok(Env { control, platform: Rc::new(platform) })
@@ -164,7 +170,7 @@ impl Platform for RealPlatform {
     fn run_blocking(&self, job: BlockingJob) {
         let mut blocking = self.blocking.borrow_mut();
         let jobs = blocking.get_or_insert_with(|| {
-            let (jobs, inbox) = std::sync::mpsc::channel::<BlockingJob>();
+            let (jobs, inbox) = jobs::channel::<BlockingJob>();
             let run = move || inbox.into_iter().for_each(|job| job());
             if let Err(error) = std::thread::Builder::new().name("levada-passwords".into()).spawn(run) {
                 tracing::error!(%error, "no thread for password checks");
@@ -175,8 +181,42 @@ impl Platform for RealPlatform {
         drop(jobs.send(job));
     }
 
+    fn offload(&self) -> Arc<dyn Offload> {
+        Workers::start(self.worker_count)
+    }
+
     fn write_private(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         write_private(&self.data_dir.join(path), content)
+    }
+}
+
+/// Threads that share one queue. They run where the system likes: they are started by the control thread, which is not
+/// bound to a processor.
+#[derive(Debug)]
+struct Workers {
+    jobs: jobs::Sender<BlockingJob>,
+}
+
+impl Workers {
+    fn start(count: u16) -> Arc<Self> {
+        let (jobs, inbox) = jobs::channel::<BlockingJob>();
+        let inbox = Arc::new(Mutex::new(inbox));
+        for number in 0..count {
+            let inbox = Arc::clone(&inbox);
+            let next = move || inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let run = move || std::iter::from_fn(|| next().ok()).for_each(|job| job());
+            if let Err(error) = std::thread::Builder::new().name(format!("levada-work-{number}")).spawn(run) {
+                tracing::error!(%error, "no thread for compression");
+            }
+        }
+        Arc::new(Self { jobs })
+    }
+}
+
+impl Offload for Workers {
+    fn run(&self, job: BlockingJob) {
+        // If the threads are gone, the job's result channel closes with it and the caller learns of it.
+        drop(self.jobs.send(job));
     }
 }
 

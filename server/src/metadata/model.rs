@@ -6,7 +6,7 @@ use levada_storage::{Durability, PartitionConfig};
 
 use crate::metadata::codec::{CodecError, Input, Stored, stored_struct};
 
-/// Codec of a topic: what its producers use unless told otherwise.
+/// Codec of what a topic stores: what its producers use unless told otherwise, and what the server makes of other batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// The producer's choice.
@@ -56,7 +56,7 @@ pub struct TopicOptions {
     pub partition_count: u32,
     /// What an acknowledgement means at least.
     pub durability: Durability,
-    /// Codec its producers use unless told otherwise.
+    /// Codec of what is stored.
     pub compression: Compression,
     /// Bytes kept per partition; absent is unlimited.
     pub retention_bytes: Option<u64>,

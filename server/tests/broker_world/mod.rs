@@ -18,10 +18,10 @@ use levada_protocol::{Call, Reply, ServerFrame};
 use levada_server::admin::{AdminHandle, AdminMessage};
 use levada_server::auth::{AuthHandle, AuthMessage};
 use levada_server::broker::link::SharedBudget;
-use levada_server::broker::{Routes, Shard, ShardHandle, ShardOptions};
+use levada_server::broker::{Encoding, Routes, Shard, ShardHandle, ShardOptions};
 use levada_server::config::{Defects, LowWaterPolicy};
 use levada_server::edge::{ConnectionLimits, Connections, Edge, EdgeOptions};
-use levada_server::env::{Accepted, Clock, Duplex, Random, Socket};
+use levada_server::env::{Accepted, BlockingJob, Clock, Duplex, Offload, Random, Socket};
 use levada_server::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
 use levada_server::metadata::event::{ClusterBorn, Event, StreamCreated, TopicAltered, TopicCreated, TopicDeleted};
 use levada_server::metadata::store::FORMAT_LEVEL;
@@ -73,6 +73,7 @@ pub(crate) struct WorldOptions {
     /// Formats the directory may be written with.
     pub(crate) format_level: u32,
     pub(crate) low_water_policy: LowWaterPolicy,
+    pub(crate) offload: Arc<dyn Offload>,
 }
 
 impl Default for WorldOptions {
@@ -97,6 +98,7 @@ impl Default for WorldOptions {
             group_retention: Duration::from_secs(7 * 24 * 3600),
             format_level: FORMAT_LEVEL,
             low_water_policy: LowWaterPolicy::Refuse,
+            offload: Arc::new(Inline),
         }
     }
 }
@@ -128,6 +130,16 @@ impl Random for TestRandom {
             let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
             chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
         }
+    }
+}
+
+/// Work is done where it is asked for: in one order, at every run.
+#[derive(Debug)]
+pub(crate) struct Inline;
+
+impl Offload for Inline {
+    fn run(&self, job: BlockingJob) {
+        job();
     }
 }
 
@@ -191,6 +203,7 @@ impl World {
         let (groups, groups_inbox) = GroupsHandle::channel();
         let connections = Connections::new(options.limits);
         let budget = SharedBudget::new(options.total_bytes);
+        let encoding = Encoding::new(Arc::clone(&options.offload));
         let (mut shards, mut edges) = (Vec::new(), Vec::new());
         for (core, inbox) in (0..options.cores).zip(inboxes) {
             let storage = Storage::open(StorageOptions {
@@ -216,6 +229,7 @@ impl World {
                 Arc::clone(&clock) as Arc<dyn Clock>,
                 shard_options,
                 Routes::new(core, Arc::clone(&all)),
+                encoding.clone(),
             );
             let handles =
                 (AuthHandle::new(auth_sender.clone()), AdminHandle::new(admin_sender.clone()), groups.clone());

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use levada_server::env::{BlockingJob, Clock, Core, CoreEnv, CoreMain, Env, Fatal, Listener, Platform, Random};
+use levada_server::env::{
+    BlockingJob, Clock, Core, CoreEnv, CoreMain, Env, Fatal, Listener, Offload, Platform, Random,
+};
 use levada_storage::FatalError;
 use levada_storage::buffer::BufferPool;
 use levada_storage::crash::CrashDisk;
@@ -134,6 +136,16 @@ pub(crate) fn environment(
     Env { control, platform: Rc::new(platform) }
 }
 
+/// Work is done where it is asked for: in one order, at every run.
+#[derive(Debug)]
+struct Inline;
+
+impl Offload for Inline {
+    fn run(&self, job: BlockingJob) {
+        job();
+    }
+}
+
 impl Platform for SimPlatform {
     fn start_core(&self, core: Core, main: CoreMain) -> io::Result<()> {
         let env = CoreEnv { core, ..self.control.clone() };
@@ -152,6 +164,10 @@ impl Platform for SimPlatform {
 
     fn run_blocking(&self, job: BlockingJob) {
         job();
+    }
+
+    fn offload(&self) -> Arc<dyn Offload> {
+        Arc::new(Inline)
     }
 
     fn write_private(&self, path: &Path, content: &[u8]) -> io::Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! `{base_offset, append_time_us, leader_epoch, codec, flags, producer_id, producer_epoch, first_sequence, messages, flaw}`;
 //! `messages` is `{count: n, text: "m"}` (payloads m0, m1, …) or a list of payloads, each a text, null or
-//! `{text | hex, key, timestamp_us, offset}`. `flaw` is `crc`, `server_crc`, `body`, or `{producer | server: {at, hex}}`.
+//! `{text | hex, key, timestamp_us, offset}`. `flaw` is `crc`, `server_crc`, `body`, `bomb`, `overrun`, or
+//! `{producer | server: {at, hex}}`.
 
 use crate::wire::{Batch, Codec, Flaw, Message, Producer, WireError, bytes_of, number};
 use serde_json::{Value, json};
@@ -96,6 +97,8 @@ pub(crate) fn flaw_from_value(value: &Value) -> Result<Flaw> {
             "crc" => Some(Flaw::Crc),
             "server_crc" => Some(Flaw::ServerCrc),
             "body" => Some(Flaw::Body),
+            "bomb" => Some(Flaw::Bomb),
+            "overrun" => Some(Flaw::Overrun),
             _ => None,
         },
         other => other

@@ -9,6 +9,7 @@ mod script;
 mod state;
 
 pub use batches::batch_from_value;
+pub(crate) use batches::flaw_from_value;
 pub use script::{Outgoing, Script, Step, steps_from_value};
 
 use crate::wire::{Frame, PREFACE, WireError};

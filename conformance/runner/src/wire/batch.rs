@@ -175,6 +175,10 @@ pub enum Flaw {
     Producer(usize, Vec<u8>),
     /// Bytes of the server part from this place on, with the right checksum.
     Server(usize, Vec<u8>),
+    /// A small body that says by how much it expands: by more than it may.
+    Bomb,
+    /// A small body that expands by far more than it says.
+    Overrun,
 }
 
 impl Batch {
@@ -200,9 +204,12 @@ impl Batch {
     /// # Errors
     /// As [`Batch::produced`].
     pub fn stored(&self) -> Result<Vec<u8>> {
-        let produced = self.produced()?;
+        self.stored_from(&self.produced()?)
+    }
+
+    fn stored_from(&self, produced: &[u8]) -> Result<Vec<u8>> {
         let mut out = vec![0; SERVER_PART_BYTES];
-        out.extend_from_slice(&produced);
+        out.extend_from_slice(produced);
         let length = fit_u32(out.len(), "bytes of the batch")?;
         out[..4].copy_from_slice(&length.to_le_bytes());
         out[8..16].copy_from_slice(&self.base_offset.to_le_bytes());
@@ -217,6 +224,9 @@ impl Batch {
     /// # Errors
     /// As [`Batch::produced`], and Usage if a flaw lies outside its part.
     pub fn stored_with(&self, flaw: &Flaw) -> Result<Vec<u8>> {
+        if let Some(produced) = self.expanding(flaw)? {
+            return self.stored_from(&produced);
+        }
         let mut bytes = self.stored()?;
         let outside = || WireError::usage("a flaw outside its part");
         match flaw {
@@ -236,9 +246,26 @@ impl Batch {
     /// # Errors
     /// As [`Batch::produced`], and Usage if a flaw lies outside its part or is of the server part.
     pub fn produced_with(&self, flaw: &Flaw) -> Result<Vec<u8>> {
+        if let Some(produced) = self.expanding(flaw)? {
+            return Ok(produced);
+        }
         let mut bytes = self.produced()?;
         spoil(&mut bytes, flaw)?;
         Ok(bytes)
+    }
+
+    /// Producer part and body of a batch that expands too far, its messages aside.
+    fn expanding(&self, flaw: &Flaw) -> Result<Option<Vec<u8>>> {
+        const MIB: usize = 1 << 20;
+        let (declared, body) = match (flaw, self.codec) {
+            (Flaw::Bomb, Codec::Lz4) => (16 * 1024 + 1, lz4_match(&[255; 11])),
+            (Flaw::Bomb, Codec::Zstd) => (MIB, zstd_of_one_byte(&[0xa0, 0, 0, 0x10, 0], 128 << 10, 8)),
+            (Flaw::Overrun, Codec::Lz4) => (4096, lz4_match(&[255; 64])),
+            (Flaw::Overrun, Codec::Zstd) => (4096, zstd_of_one_byte(&[0x60, 0, 0x0f], 4096, 256)),
+            (Flaw::Bomb | Flaw::Overrun, Codec::None) => return Err(WireError::usage("codec none expands nothing")),
+            _ => return Ok(None),
+        };
+        self.producer_part(self.codec, declared, &body).map(Some)
     }
 
     /// The batches of a Deliver or Fetched.
@@ -409,6 +436,22 @@ fn seal_server(stored: &mut [u8]) {
     stored[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// An LZ4 block: one zero byte, repeated for as long as `lengths` says (255 each), and an empty last literal.
+fn lz4_match(lengths: &[u8]) -> Vec<u8> {
+    [&[0x1f, 0, 1, 0][..], lengths, &[0, 0]].concat()
+}
+
+/// A zstd frame: `head` is its descriptor and content size, then so many blocks of one repeated byte.
+fn zstd_of_one_byte(head: &[u8], block_bytes: u32, blocks: u32) -> Vec<u8> {
+    let mut frame = [&[0x28, 0xb5, 0x2f, 0xfd][..], head].concat();
+    for number in 1..=blocks {
+        let block = (block_bytes << 3 | 1 << 1 | u32::from(number == blocks)).to_le_bytes();
+        frame.extend_from_slice(&block[..3]);
+        frame.push(0);
+    }
+    frame
+}
+
 fn spoil(produced: &mut [u8], flaw: &Flaw) -> Result<()> {
     match flaw {
         Flaw::Crc => produced[0] ^= 1,
@@ -418,7 +461,9 @@ fn spoil(produced: &mut [u8], flaw: &Flaw) -> Result<()> {
             part.ok_or_else(|| WireError::usage("a flaw outside its part"))?.copy_from_slice(patch);
             seal_producer(produced);
         }
-        Flaw::ServerCrc | Flaw::Server(..) => return Err(WireError::usage("a flaw of a part that is not there")),
+        Flaw::Bomb | Flaw::Overrun | Flaw::ServerCrc | Flaw::Server(..) => {
+            return Err(WireError::usage("a flaw of a part that is not there"));
+        }
     }
     Ok(())
 }

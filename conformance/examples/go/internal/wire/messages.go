@@ -26,7 +26,7 @@ func ParseDurability(name string) (Durability, bool) {
 	return Durability(i), ok
 }
 
-// TopicCompression: codec of a topic: what its producers use unless told otherwise.
+// TopicCompression: codec of what a topic stores: its producers use it unless told otherwise, and the server encodes anew what comes in another.
 type TopicCompression uint8
 
 // Values of TopicCompression.
@@ -180,7 +180,7 @@ type Position struct {
 type TopicOptions struct {
 	PartitionCount uint32           `json:"partition_count"`  // 1 to max_partitions_per_topic
 	Durability     Durability       `json:"durability"`       // `memory` or `disk`; `quorum` answers UNSUPPORTED on a single node
-	Compression    TopicCompression `json:"compression"`      // codec its producers use unless told otherwise
+	Compression    TopicCompression `json:"compression"`      // codec of what is stored
 	RetentionBytes *uint64          `json:"retention_bytes"`  // per partition, physical; absent is unlimited
 	RetentionAgeUS *uint64          `json:"retention_age_us"` // by append time; absent is unlimited
 	SegmentBytes   *uint64          `json:"segment_bytes"`    // size at which a segment is sealed; absent is the server's default

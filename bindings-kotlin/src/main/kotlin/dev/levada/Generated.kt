@@ -172,7 +172,10 @@ public enum class Strategy(
     }
 }
 
-/** Codec of a topic: what its producers use unless told otherwise. */
+/**
+ * Codec of what a topic stores: its producers use it unless told otherwise, and what comes in another is encoded anew
+ * by the server. `producer`: every batch as its producer sent it.
+ */
 public enum class TopicCompression(
     /** Its name in the protocol and in options. */
     public val wireName: String,
@@ -636,7 +639,10 @@ public class TopicChanges {
     /** Applies to appends after the change. */
     public var durability: Durability? = null
 
-    /** Codec its producers use unless told otherwise. */
+    /**
+     * Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in
+     * another; `producer` leaves batches as they are sent.
+     */
     public var compression: TopicCompression? = null
 
     /** Bytes kept per partition; 0: all. */
@@ -685,7 +691,10 @@ public class TopicOptions {
     /** What an acknowledgement means at least. Default disk. */
     public var durability: Durability? = null
 
-    /** Codec its producers use unless told otherwise. Default producer. */
+    /**
+     * Codec of what is stored: producers use it unless told otherwise, and the server encodes anew what comes in
+     * another; `producer` leaves batches as they are sent. Default producer.
+     */
     public var compression: TopicCompression? = null
 
     /** Bytes kept per partition; null: all. */
@@ -1443,7 +1452,7 @@ public data class TopicSettings(
     val partitionCount: Int,
     /** `memory` or `disk`; `quorum` answers UNSUPPORTED on a single node. */
     val durability: Durability,
-    /** Codec its producers use unless told otherwise. */
+    /** Codec of what is stored; see TopicCompression. */
     val compression: TopicCompression,
     /** Per partition, physical; absent is unlimited. */
     val retentionBytes: Long?,
