@@ -47,6 +47,36 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    /// The server shows what is stored: not less than it said before, nor than it showed before.
+    fn show(&mut self, said: Offsets, stored: &Offsets) -> Result<(), String> {
+        for (partition, least) in said.into_iter().chain(std::mem::take(&mut self.shown)) {
+            let is = stored.get(&partition).copied();
+            if is.is_none_or(|is| is < least) {
+                return Err(format!("{least} was stored for partition {partition}, and after a kill it is {is:?}"));
+            }
+        }
+        self.shown.clone_from(stored);
+        Ok(())
+    }
+
+    /// A message was handed out, to a reader that knew what was stored when it asked.
+    fn hand(&mut self, known: &Offsets, (partition, offset): (u32, u64), index: u64) -> Result<(), String> {
+        if let Some(floor) = known.get(&partition).filter(|floor| offset < **floor) {
+            return Err(format!("{partition}:{offset} comes again, after {floor} was committed"));
+        }
+        if let Some(earlier) = self.handed.insert((partition, offset), index).filter(|earlier| *earlier != index) {
+            return Err(format!("{partition}:{offset} was handed out as {earlier}, and now as {index}"));
+        }
+        let mut done = self.done.get(&partition).copied().unwrap_or(0);
+        while self.handed.contains_key(&(partition, done)) {
+            done += 1;
+        }
+        self.done.insert(partition, done);
+        Ok(())
+    }
+}
+
 /// What all readers know together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -93,14 +123,7 @@ impl Group {
             wire.request("ReadOffsets", &json!({"group": GROUP, "topics": []})).map_err(|error| error.to_string())?;
         let stored: Option<Offsets> = reply["offsets"].as_array().and_then(|all| all.iter().map(place).collect());
         let stored = stored.ok_or_else(|| format!("unreadable offsets: {reply}"))?;
-        let mut state = self.lock();
-        for (partition, least) in floor.into_iter().chain(state.shown.clone()) {
-            let is = stored.get(&partition).copied();
-            if is.is_none_or(|is| is < least) {
-                return Err(format!("{least} was stored for partition {partition}, and after a kill it is {is:?}"));
-            }
-        }
-        state.shown.clone_from(&stored);
+        self.lock().show(floor, &stored)?;
         Ok(stored)
     }
 
@@ -185,7 +208,7 @@ impl Reader {
         let amount = json!({"max_messages": 500, "max_bytes": (1u64 << 20).to_string(), "timeout_ms": GLANCE_MS});
         let mut uncommitted = Offsets::new();
         while !self.group.stop.load(Ordering::Acquire) || !uncommitted.is_empty() {
-            let floor = self.group.lock().committed.clone();
+            let known = self.group.lock().committed.clone();
             let received = self.caller.call("consumer.receive_batch", Some("k"), None, &amount)?;
             let messages = received["messages"].as_array().ok_or_else(|| format!("no messages: {received}"))?;
             for message in messages {
@@ -193,10 +216,7 @@ impl Reader {
                 let first = values::bytes(&json!({"base64": message["payload"]["first"]}), 0)?;
                 let index = first.first_chunk().map(|first| u64::from_le_bytes(*first));
                 let index = index.ok_or_else(|| format!("not what was sent: {message}"))?;
-                if let Some(floor) = floor.get(&partition).filter(|floor| offset < **floor) {
-                    return Err(format!("{partition}:{offset} comes again, after {floor} was committed"));
-                }
-                self.note(partition, offset, index)?;
+                self.group.lock().hand(&known, (partition, offset), index)?;
                 uncommitted.insert(partition, offset + 1);
             }
             self.commit(&mut uncommitted)?;
@@ -204,19 +224,6 @@ impl Reader {
         self.caller.call("consumer.close", Some("k"), None, &json!({}))?;
         self.caller.call("close", Some("c"), None, &json!({}))?;
         self.caller.shut_down()
-    }
-
-    fn note(&self, partition: u32, offset: u64, index: u64) -> Result<(), String> {
-        let mut state = self.group.lock();
-        if let Some(earlier) = state.handed.insert((partition, offset), index).filter(|earlier| *earlier != index) {
-            return Err(format!("{partition}:{offset} was handed out as {earlier}, and now as {index}"));
-        }
-        let mut done = state.done.get(&partition).copied().unwrap_or(0);
-        while state.handed.contains_key(&(partition, done)) {
-            done += 1;
-        }
-        state.done.insert(partition, done);
-        Ok(())
     }
 
     /// Says how far it is. What is left open is said again.
@@ -249,5 +256,26 @@ impl Reader {
             return Err(format!("consumer.commit_offsets: {name}"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_back_comes_again_or_is_another_is_told() {
+        let mut state = State::default();
+        let offsets = |offset| Offsets::from([(1, offset)]);
+        assert_eq!((state.show(offsets(5), &offsets(5)), state.show(offsets(5), &offsets(7))), (Ok(()), Ok(())));
+        assert!(state.show(offsets(5), &offsets(6)).unwrap_err().contains("7 was stored"), "less than it showed");
+        assert!(state.show(offsets(8), &offsets(7)).unwrap_err().contains("8 was stored"), "less than it said");
+        assert!(state.show(offsets(8), &Offsets::new()).unwrap_err().contains("None"));
+        assert_eq!(state.hand(&offsets(0), (1, 0), 10), Ok(()));
+        assert_eq!(state.hand(&offsets(0), (1, 2), 12), Ok(()));
+        assert_eq!(state.done, offsets(1), "up to what is missing");
+        assert_eq!(state.hand(&offsets(0), (1, 0), 10), Ok(()), "once more is allowed");
+        assert!(state.hand(&offsets(0), (1, 0), 11).unwrap_err().contains("now as 11"));
+        assert!(state.hand(&offsets(2), (1, 1), 11).unwrap_err().contains("comes again"));
     }
 }
