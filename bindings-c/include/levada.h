@@ -2076,8 +2076,7 @@ int32_t levada_consumer_assignments(const struct levada_consumer_t *consumer,
 
 /*
  Waits, by default for ever, for the next change of what it reads, beginning with what it was assigned first: a record
- AssignmentChange, or a value of none when the time has passed. Given up in the moment of a change, it may lose that one:
- levada_consumer_assignments tells what is held.
+ AssignmentChange, or a value of none when the time has passed. Given up at any point, it loses nothing.
  */
 int32_t levada_consumer_next_change(const struct levada_consumer_t *consumer,
                                     int64_t timeout_ms,
@@ -2085,7 +2084,7 @@ int32_t levada_consumer_next_change(const struct levada_consumer_t *consumer,
                                     struct levada_error_t **err);
 
 /*
- The same without waiting: levada_event_take_value.
+ The same without waiting: levada_event_take_value. An event freed before that leaves the change for the next call.
  */
 int32_t levada_consumer_next_change_submit(const struct levada_consumer_t *consumer,
                                            int64_t timeout_ms,

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use levada_core::{Result, Value as CoreValue};
-use levada_ffi::{Output, To};
+use levada_ffi::{Output, To, told};
 
 use crate::abi::{Sized32, enter, out, put, put_optional, read_all, text, texts, timeout};
 use crate::client::Client;
@@ -195,8 +195,7 @@ pub unsafe extern "C" fn levada_consumer_assignments(
 }
 
 /// Waits, by default for ever, for the next change of what it reads, beginning with what it was assigned first: a record
-/// AssignmentChange, or a value of none when the time has passed. Given up in the moment of a change, it may lose that one:
-/// levada_consumer_assignments tells what is held.
+/// AssignmentChange, or a value of none when the time has passed. Given up at any point, it loses nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_next_change(
     consumer: *const Consumer,
@@ -208,7 +207,7 @@ pub unsafe extern "C" fn levada_consumer_next_change(
         let place = out(value, "value")?;
         let operation = get(consumer)?.ffi.next_change(timeout(timeout_ms, None)?, To::Here);
         *place = match wait(&operation, None)? {
-            Output::Value(change) => make::<Value>(change.into()),
+            Output::Change(change) => make::<Value>(told(change).into()),
             Output::Nothing => make::<Value>(CoreValue::Null.into()),
             other => return Err(unexpected(&other)),
         };
@@ -216,7 +215,7 @@ pub unsafe extern "C" fn levada_consumer_next_change(
     })
 }
 
-/// The same without waiting: levada_event_take_value.
+/// The same without waiting: levada_event_take_value. An event freed before that leaves the change for the next call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_consumer_next_change_submit(
     consumer: *const Consumer,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use levada_core::{BatchReceipt, Error as CoreError, ErrorCode, Result};
 use levada_ffi as ffi;
-use levada_ffi::{Event as CoreEvent, Output};
+use levada_ffi::{Event as CoreEvent, Output, told};
 
 use crate::abi::{ask, enter, out, timeout, write};
 use crate::client::Client;
@@ -289,6 +289,7 @@ pub unsafe extern "C" fn levada_event_take_value(event: *mut Event) -> *mut Valu
     ask(null_mut(), || {
         let taken = get(event)?.take(|output| match output {
             Output::Value(value) => Ok(value),
+            Output::Change(change) => Ok(told(change)),
             other => Err(other),
         });
         Ok(taken.map_or(null_mut(), |value| make::<Value>(value.into())))

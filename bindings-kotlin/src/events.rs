@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use levada_ffi::{Error, Event, Operation, Output, Queue, To};
+use levada_ffi::{Error, Event, Operation, Output, Queue, To, told};
 
 use crate::calls::NativeClient;
 use crate::consumer::NativeConsumer;
@@ -97,6 +97,7 @@ impl From<Result<Output, Error>> for NativeOutcome {
             Ok(Output::Consumer(consumer)) => NativeOutcome::Consumer { consumer: NativeConsumer::new(consumer) },
             Ok(Output::Delivery(delivery)) => NativeOutcome::Delivery { delivery: NativeDelivery::new(delivery) },
             Ok(Output::Value(value)) => NativeOutcome::Result { value: value.into() },
+            Ok(Output::Change(change)) => NativeOutcome::Result { value: told(change).into() },
             Ok(Output::Receipt(receipt)) => NativeOutcome::Receipt { receipt: receipt.into() },
             Ok(Output::Receipts(receipts)) => {
                 NativeOutcome::Receipts { receipts: receipts.into_iter().map(NativeReceipt::from).collect() }

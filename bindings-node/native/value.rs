@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use levada::{BatchReceipt, Header, HeaderValue, Receipt, Value};
-use levada_ffi::{Named, Output};
+use levada_ffi::{Named, Output, told};
 use napi::bindgen_prelude::{
     Array, BigInt, Float64ArraySlice, FromNapiValue, Null, Object, ToNapiValue, Uint8ArraySlice, i64n,
 };
@@ -143,6 +143,7 @@ pub(crate) fn output(output: Output, queue: &levada_ffi::Queue) -> Js {
         Output::Consumer(consumer) => Js::Consumer(NativeConsumer::new(consumer, queue.clone())),
         Output::Delivery(delivery) => Js::Delivery(NativeDelivery::new(delivery, queue.clone())),
         Output::Value(value) => to_js(value),
+        Output::Change(change) => to_js(told(change)),
         Output::Receipt(value) => receipt(&value),
         Output::Receipts(values) => Js::List(values.iter().map(batch_receipt).collect()),
     }

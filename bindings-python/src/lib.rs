@@ -25,5 +25,5 @@ mod _native {
     #[pymodule_export]
     use crate::producer::{Delivery, Producer};
     #[pymodule_export]
-    use crate::queue::{Operation, Queue};
+    use crate::queue::{Change, Operation, Queue};
 }

@@ -1,8 +1,9 @@
 //! Operations under way and the queues their outcomes land in. One queue serves one event loop.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use levada_ffi::{Event, Output, To};
+use levada_ffi::{Event, Output, To, UntoldChange, told};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -41,9 +42,25 @@ pub(crate) fn from_output<'py>(py: Python<'py>, output: Output) -> PyResult<Boun
         Output::Consumer(consumer) => Bound::new(py, Consumer::from(consumer))?.into_any(),
         Output::Delivery(delivery) => Bound::new(py, Delivery::from(delivery))?.into_any(),
         Output::Value(value) => from_value(py, &value)?,
+        Output::Change(change) => Bound::new(py, Change { untold: Mutex::new(Some(change)) })?.into_any(),
         Output::Receipt(receipt) => from_receipt(&receipt).into_pyobject(py)?.into_any(),
         Output::Receipts(receipts) => PyList::new(py, receipts.iter().map(from_batch_receipt))?.into_any(),
     })
+}
+
+/// A change of what a member of a group reads: whoever is told takes it. Dropped before that, it is the next one again.
+#[pyclass(frozen, module = "levada._native")]
+pub(crate) struct Change {
+    untold: Mutex<Option<UntoldChange>>,
+}
+
+#[pymethods]
+impl Change {
+    /// The change as a record; None if it was taken before.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        untold.map(|change| from_value(py, &told(change))).transpose()
+    }
 }
 
 /// Something the core is doing.

@@ -279,3 +279,31 @@ def test_a_loop_that_is_closed_with_calls_under_way_does_no_harm(
     held.clear()
     del loop
     assert capfd.readouterr().err == ""
+
+
+def test_a_change_that_is_given_up_at_any_point_is_told_later(server: Server, topic: str, run: Run) -> None:
+    async def main() -> None:
+        async with server.aconnect() as client, client.group_consumer(topic.replace("/", "-"), [topic]) as consumer:
+            for steps in range(40):
+                asking = asyncio.ensure_future(consumer.next_change())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                if steps % 3 == 0:
+                    await asyncio.sleep(0.001)
+                if not asking.done():
+                    asking.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await asking
+                    continue
+                change = await asking
+                assert change is not None
+                assert change.kind == "assigned"
+                break
+            else:
+                change = await consumer.next_change(10)
+                assert change is not None
+                assert change.kind == "assigned"
+            assert await consumer.next_change(0) is None
+
+    for _ in range(10):
+        run(main())

@@ -76,4 +76,6 @@ pub use producer::{
 pub use transport::{SystemConnector, TlsOptions};
 
 #[doc(hidden)]
+pub use consumer::UntoldChange;
+#[doc(hidden)]
 pub use value::{Arguments, FromValue, Named, Value};

@@ -292,12 +292,11 @@ class Consumer:
     def next_change(self, timeout: float | timedelta | None = None) -> AssignmentChange | None:
         """The next change of what it reads, beginning with what it was assigned first; None when the time has passed.
 
-        Changes wait until they are asked for. Given up in the moment of a change, it may lose that one: `assignments` tells
-        what is held.
+        Changes wait until they are asked for. Given up, it loses nothing.
         """
         limit = optional_seconds(timeout)
-        record = self._native.next_change(limit, None, 0).wait()
-        return None if record is None else AssignmentChange._from(record)  # pyright: ignore[reportPrivateUsage]
+        change = self._native.next_change(limit, None, 0).wait()
+        return None if change is None else AssignmentChange._from(change.take())  # pyright: ignore[reportPrivateUsage]
 
     def close(self, timeout: float | timedelta = 5.0) -> None:
         """Ends the subscriptions; a receive under way fails with CLOSED."""

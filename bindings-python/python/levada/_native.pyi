@@ -6,6 +6,7 @@ from levada._generated import Durability
 from levada._message import Data, Headers, OutgoingMessage
 
 __all__ = [
+    "Change",
     "Client",
     "Consumer",
     "Delivery",
@@ -28,6 +29,10 @@ def connect(options: dict[str, Any], queue: Queue | None, token: int, /) -> Oper
 class Operation:
     def wait(self) -> Any: ...
     def cancel(self) -> None: ...
+
+@final
+class Change:
+    def take(self) -> Any: ...
 
 @final
 class Queue:

@@ -306,12 +306,12 @@ impl Consumer {
         Ok(self.inner.get()?.consumer.assignments().into_value())
     }
 
-    /// The next change of what it reads: `Output::Value` of a record `{kind, partitions}`, or `Output::Nothing` when `timeout`
-    /// has passed. Cancelled in the moment of a change, it loses that one: `assignments` tells what is held.
+    /// The next change of what it reads: `Output::Change`, whose value is a record `{kind, partitions}`, or `Output::Nothing`
+    /// when `timeout` has passed. Given up at any point, it loses nothing.
     pub fn next_change(&self, timeout: Option<Duration>, to: To) -> Operation {
         self.start(to, move |inner, _| async move {
-            let change = inner.consumer.next_change(timeout).await?;
-            Ok(change.map_or(Output::Nothing, |change| Output::Value(change.into_value())))
+            let change = inner.consumer.untold_change(timeout).await?;
+            Ok(change.map_or(Output::Nothing, Output::Change))
         })
     }
 

@@ -28,11 +28,12 @@ pub use consumer::{Consumer, Taken, TakenMessage};
 pub use delivery::Delivery;
 pub use guard::guard;
 pub use into_value::IntoValue;
-pub use operation::{KeepWaiting, Operation, Output, To};
+pub use operation::{KeepWaiting, Operation, Output, To, told};
 pub use process::{close_all, is_inherited, stats};
 pub use producer::Producer;
 pub use queue::{Event, Queue};
 
 pub use levada::{
-    BatchReceipt, Error, Header, HeaderValue, Message, MessageRef, Named, Receipt, Result, Value, decode_headers,
+    BatchReceipt, Error, Header, HeaderValue, Message, MessageRef, Named, Receipt, Result, UntoldChange, Value,
+    decode_headers,
 };

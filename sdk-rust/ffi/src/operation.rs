@@ -11,13 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use levada::{BatchReceipt, Error, ErrorCode, Receipt, Result, Value};
+use levada::{BatchReceipt, Error, ErrorCode, Receipt, Result, UntoldChange, Value};
 use tokio::sync::Notify;
 
 use crate::client::Client;
 use crate::consumer::Consumer;
 use crate::delivery::Delivery;
 use crate::guard::Guarded;
+use crate::into_value::IntoValue;
 use crate::process::{Handle, Kind};
 use crate::producer::Producer;
 use crate::queue::{Event, Queue};
@@ -52,10 +53,17 @@ pub enum Output {
     Delivery(Delivery),
     /// The answer to a control call.
     Value(Value),
+    /// A change of what a member of a group reads. Dropped untold, it is the next one again.
+    Change(UntoldChange),
     /// The acknowledgement of a message.
     Receipt(Receipt),
     /// The acknowledgements of messages sent together.
     Receipts(Vec<BatchReceipt>),
+}
+
+/// A change as a value, for a caller who is told of it now.
+pub fn told(change: UntoldChange) -> Value {
+    change.tell().into_value()
 }
 
 /// An operation under way. Dropping it forgets it; it goes on.

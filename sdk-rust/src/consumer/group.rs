@@ -1,6 +1,7 @@
 //! The caller's side of a group: commits, what is assigned, and what changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_protocol::ErrorCode;
@@ -8,9 +9,9 @@ use levada_protocol::messages::{PositionKind, ReadOffsets};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::inbound::{InboundLane, InboundState};
+use super::inbound::{Inbound, InboundLane, InboundState};
 use super::membership::{GroupTerms, JoinTerms};
-use super::share::{AssignmentChange, CommitJob, Entry, PartitionOffset, TopicPartition, uncommitted};
+use super::share::{AssignmentChange, CommitJob, Entry, PartitionOffset, Step, TopicPartition, uncommitted};
 use super::{Batch, Consumer, GroupConsumerOptions};
 use crate::admin::parse_topic;
 use crate::backoff::BackoffOptions;
@@ -164,6 +165,12 @@ impl Consumer {
     /// # Errors
     /// `CLOSED`; why it cannot be a member any more; a usage error for a consumer that is no member of a group.
     pub async fn next_change(&self, timeout: Option<Duration>) -> Result<Option<AssignmentChange>> {
+        Ok(self.untold_change(timeout).await?.map(UntoldChange::tell))
+    }
+
+    /// [`Consumer::next_change`] for layers on whose way to the caller a change may be dropped: then it is the next one again.
+    #[doc(hidden)]
+    pub async fn untold_change(&self, timeout: Option<Duration>) -> Result<Option<UntoldChange>> {
         if !self.group.as_ref().is_some_and(|group| group.is_member) {
             let text = "this consumer is no member of a group, so that nothing changes: use group_consumer";
             return Err(Error::new(ErrorCode::ClientUsage, text).with_detail("argument", "group"));
@@ -175,8 +182,8 @@ impl Consumer {
                 let mut state = self.inbound.lock();
                 let is_closed = state.closed;
                 if let Some(share) = &mut state.share {
-                    if let Some(change) = share.next_change() {
-                        return Ok(Some(change));
+                    if let Some(step) = share.next_change() {
+                        return Ok(Some(UntoldChange { step: Some(step), inbound: Arc::clone(&self.inbound) }));
                     }
                     if let Some(error) = &share.failed {
                         return Err(error.clone());
@@ -243,6 +250,40 @@ impl Consumer {
     #[doc(hidden)]
     pub fn is_current(&self, batch: &Batch) -> bool {
         self.group.is_none() || self.cursor().is_current(batch)
+    }
+}
+
+/// A change on its way to the caller.
+#[doc(hidden)]
+pub struct UntoldChange {
+    step: Option<Step>,
+    inbound: Arc<Inbound>,
+}
+
+impl UntoldChange {
+    /// The caller has it.
+    pub fn tell(mut self) -> AssignmentChange {
+        let (kind, changed) = self.step.take().expect("it is told once, and only dropped after that");
+        AssignmentChange { kind, partitions: changed.into_keys().collect() }
+    }
+}
+
+impl Drop for UntoldChange {
+    fn drop(&mut self) {
+        let Some(step) = self.step.take() else { return };
+        self.inbound.update(|state| {
+            if !state.closed
+                && let Some(share) = &mut state.share
+            {
+                share.put_back(step);
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for UntoldChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UntoldChange").field("step", &self.step).finish_non_exhaustive()
     }
 }
 

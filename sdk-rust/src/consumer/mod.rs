@@ -25,6 +25,7 @@ use levada_protocol::ErrorCode;
 use levada_protocol::messages::{Position, PositionKind};
 
 pub use batch::{Batch, Messages, ReceivedMessage, ReceivedRef, Taken, decode_headers};
+pub use group::UntoldChange;
 pub use options::{ConsumerOptions, GroupConsumerOptions, OnCorrupt, OnOutOfRange, OnTruncated};
 pub use share::{AssignmentChange, PartitionOffset, TopicPartition};
 

@@ -178,6 +178,9 @@ const MAX_CHANGES: usize = 100;
 /// Assignments by partition, with the generation of each.
 type Held = BTreeMap<TopicPartition, u64>;
 
+/// A change, with the generations.
+pub(crate) type Step = (AssignmentKind, Held);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
@@ -196,7 +199,7 @@ pub(crate) struct Share {
     pub(crate) failed: Option<Error>,
     /// The caller closes and waits for the last commit.
     pub(crate) leaving: Option<oneshot::Sender<Result<()>>>,
-    changes: VecDeque<(AssignmentKind, Held)>,
+    changes: VecDeque<Step>,
     /// What is held, and what the caller has been told of.
     held: Held,
     told: Held,
@@ -256,10 +259,21 @@ impl Share {
         self.changes = [gone, new].into_iter().filter(|(_, changed)| !changed.is_empty()).collect();
     }
 
-    pub(crate) fn next_change(&mut self) -> Option<AssignmentChange> {
-        let (kind, changed) = self.changes.pop_front()?;
-        apply(&mut self.told, kind, &changed);
-        Some(AssignmentChange { kind, partitions: changed.into_keys().collect() })
+    pub(crate) fn next_change(&mut self) -> Option<Step> {
+        let step = self.changes.pop_front()?;
+        apply(&mut self.told, step.0, &step.1);
+        Some(step)
+    }
+
+    /// Takes back a change that nobody was told of: it is the next one again.
+    pub(crate) fn put_back(&mut self, (kind, changed): Step) {
+        let back = match kind {
+            AssignmentKind::Assigned => AssignmentKind::Lost,
+            AssignmentKind::Revoked | AssignmentKind::Lost => AssignmentKind::Assigned,
+        };
+        apply(&mut self.told, back, &changed);
+        self.has_news = true;
+        self.changes.push_front((kind, changed));
     }
 
     pub(crate) fn assignments(&self) -> Vec<TopicPartition> {

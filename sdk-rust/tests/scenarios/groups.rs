@@ -420,6 +420,32 @@ async fn changes_that_nobody_asks_for_become_one_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_nobody_is_told_of_is_the_next_one_again() {
+    let stage = stage(2);
+    stage.cast(&[0]);
+    let (_client, consumer) = member(&stage, options()).await;
+    drop(consumer.untold_change(None).await.unwrap().expect("the first assignment"));
+    let untold = consumer.untold_change(None).await.unwrap().expect("the same");
+    stage.reassign("member-1", &[1], &[]);
+    settle().await;
+    let next = consumer.untold_change(None).await.unwrap().expect("another");
+    // Given back in the order they came, they are told in that order, also where they became one step meanwhile.
+    drop(next);
+    drop(untold);
+    assert_eq!(change(&consumer).await, (AssignmentKind::Assigned, vec![0]));
+    assert_eq!(change(&consumer).await, (AssignmentKind::Assigned, vec![1]));
+    let untold = consumer.untold_change(Some(SECOND)).await.unwrap();
+    assert!(untold.is_none(), "{untold:?}");
+    stage.reassign("member-1", &[], &[1]);
+    let waiting = consumer.next_change(None);
+    settle().await;
+    let early = consumer.untold_change(None).await.unwrap();
+    let give_back = async { drop(early) };
+    let (told, ()) = tokio::join!(biased; waiting, give_back);
+    assert_eq!(told.unwrap().unwrap().kind, AssignmentKind::Revoked, "who waits hears of what comes back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plain_consumer_uses_a_groups_offsets_without_being_a_member() {
     let stage = stage(1);
     let client = stage.client().await;

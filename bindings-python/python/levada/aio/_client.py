@@ -417,12 +417,11 @@ class Consumer(_Scope):
     async def next_change(self, timeout: float | timedelta | None = None) -> AssignmentChange | None:
         """The next change of what it reads, beginning with what it was assigned first; None when the time has passed.
 
-        Changes wait until they are asked for. Cancelled in the moment of a change, it may lose that one: `assignments` tells
-        what is held.
+        Changes wait until they are asked for. Cancelled at any point, it loses nothing.
         """
         limit = optional_seconds(timeout)
-        record = await inbox().run(lambda queue, token: self._native.next_change(limit, queue, token))
-        return None if record is None else AssignmentChange._from(record)  # pyright: ignore[reportPrivateUsage]
+        change = await inbox().run(lambda queue, token: self._native.next_change(limit, queue, token))
+        return None if change is None else AssignmentChange._from(change.take())  # pyright: ignore[reportPrivateUsage]
 
     async def aclose(self, timeout: float | timedelta = 5.0) -> None:
         """Ends the subscriptions; a receive under way fails with CLOSED."""

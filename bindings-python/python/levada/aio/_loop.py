@@ -58,6 +58,8 @@ class Inbox:
                 raise
         finally:
             self.forget(token)
+            # An outcome that nobody awaits any more ends here, not with the traceback: what it gives back is there at once.
+            del future
 
     def _fetch(self) -> None:
         for token, value, error in self.queue.drain(_MOST_EVENTS):

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada::{ErrorCode, MessageRef};
-use levada_ffi::{Client, Event, Output, Queue, TakenMessage, To, Value};
+use levada_ffi::{Client, Event, Output, Queue, TakenMessage, To, Value, told};
 use vocabulary::{LONG, Server, here, message, offsets, record_of, waiting};
 
 #[test]
@@ -243,4 +243,26 @@ fn children_of_fork_are_refused_what_they_inherit_and_work_anew_while_the_parent
         }
     }
     assert_eq!(count, sent.load(Ordering::Relaxed) + FORKS);
+}
+
+#[test]
+fn a_change_that_is_dropped_on_its_way_is_the_next_one_again() {
+    let server = Server::start();
+    let client = server.client();
+    server.topic(&client, "live/changes");
+    let member = client.group_consumer("changes", vec!["live/changes".to_owned()], Vec::new(), To::Here);
+    let Output::Consumer(consumer) = here(&member) else { panic!("a member") };
+    // With the event that nobody looked at, with the queue, and with the operation that nobody waited for.
+    let queue = Queue::new(|| {});
+    let _given_up = consumer.next_change(None, To::Queue(queue.clone(), 1));
+    assert_eq!(queue.poll(1, LONG).len(), 1);
+    let _given_up = consumer.next_change(None, To::Queue(queue.clone(), 2));
+    queue.close();
+    drop(consumer.next_change(None, To::Here));
+    let cancelled = consumer.next_change(None, To::Here);
+    cancelled.cancel();
+    drop(cancelled);
+    let Output::Change(change) = here(&consumer.next_change(LONG, To::Here)) else { panic!("a change") };
+    assert_eq!(record_of(&told(change), "kind"), Value::Text("assigned".to_owned()));
+    assert!(matches!(here(&consumer.next_change(Some(Duration::ZERO), To::Here)), Output::Nothing));
 }
