@@ -1,7 +1,7 @@
 //! The server is killed again and again under the load of several clients at once, and at the end every message is accounted
 //! for: acknowledged ones are stored exactly once, at the offset of their receipt, in the order their client sent them, and
 //! nothing is stored that was never sent. The clients say what they were told; what is stored is read by the runner itself.
-//! The same clients read it all as members of a group: see [`group`].
+//! The same clients read it all as members of a group.
 
 mod group;
 
