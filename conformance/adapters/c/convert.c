@@ -9,7 +9,7 @@
 /* 64-bit numbers cross as decimal text: these options are such numbers. */
 static const char *const NUMBERS[] = {"batch_bytes",    "batch_messages",  "max_in_flight", "max_buffered_bytes", "commit_messages",
                                       "prefetch_bytes", "retention_bytes", "segment_bytes", "expires_at_us",
-                                      "bytes_in",       "bytes_out"};
+                                      "bytes_in",       "bytes_out",       "segment_age_us"};
 
 static bool is_one_of(const char *name, const char *const *list, size_t count) {
   for (size_t i = 0; i < count; i++)

@@ -117,6 +117,7 @@ const WIDE: &[&str] = &[
     "max_bytes",
     "bytes_in",
     "bytes_out",
+    "segment_age_us",
 ];
 
 /// Whether the argument or option of that name travels as decimal text.
