@@ -276,7 +276,10 @@ class ClientTest {
         val topic = TestServer.freshTopic()
         client.admin.createTopic(topic)
         val producer = client.producer(topic) { linger = Duration.ofMinutes(1) }
-        val consumer = client.consumer(topic)
+        // Of another topic: what close sends may be received before close ends the wait.
+        val quiet = TestServer.freshTopic()
+        client.admin.createTopic(quiet)
+        val consumer = client.consumer(quiet)
         coroutineScope {
             val receiving = async(start = CoroutineStart.UNDISPATCHED) { runCatching { consumer.receive() } }
             val sending = async(start = CoroutineStart.UNDISPATCHED) { producer.send("last words") }
