@@ -36,6 +36,7 @@ function option(name: string, value: unknown): unknown {
   }
   switch (name) {
     case "from":
+    case "before":
     case "position":
       return position(value as Position);
     case "partitionFrom":
