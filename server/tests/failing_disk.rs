@@ -6,66 +6,23 @@
     reason = "a test fails where it stands, and says why it was skipped"
 )]
 
-use std::io::{BufRead, BufReader};
+mod child;
+
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use levada::{Client, ClientOptions, ConsumerOptions, Credentials, Position, ProducerOptions};
+use levada::{Client, ConsumerOptions, Position, ProducerOptions};
 use levada_server::env::real::EXIT_IO_ERROR;
+
+use crate::child::{Server, connect};
 
 const TOPIC: &str = "failing/disk";
 
-struct Server {
-    child: Child,
-    /// Kept open: a server that cannot say something must not fail for it.
-    output: BufReader<ChildStdout>,
-    address: String,
-}
-
-impl Server {
-    /// Starts it on threads, whose system calls can be seen, under `tracer` if there is one.
-    fn start(directory: &Path, tracer: &[&str]) -> Server {
-        let program = [tracer, &[env!("CARGO_BIN_EXE_levada-server")]].concat();
-        let log = std::fs::File::options().create(true).append(true).open(directory.join("server.log")).unwrap();
-        let mut child = Command::new(program[0])
-            .args(&program[1..])
-            .arg("--data-dir")
-            .arg(directory.join("data"))
-            .args(["--listen", "127.0.0.1:0", "--disk-backend", "threads"])
-            .env("HOME", directory)
-            .env_remove("XDG_RUNTIME_DIR")
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("tcp=")).map(str::to_owned);
-        let said = || std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
-        let address = address.unwrap_or_else(|| panic!("the server is not ready: {line:?}\n{}", said()));
-        Server { child, output, address }
-    }
-
-    /// Waits for its end; what it prints ends with it.
-    fn end(mut self) -> ExitStatus {
-        let mut rest = String::new();
-        while self.output.read_line(&mut rest).is_ok_and(|count| 0 < count) {}
-        self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn connect(directory: &Path, server: &Server) -> Client {
-    let token = Credentials::token_file(directory.join("data/root.token"));
-    Client::connect(ClientOptions::new().server(&server.address).credentials(token)).await.unwrap()
+/// A server on threads, whose system calls can be seen, under `tracer` if there is one.
+fn start(directory: &Path, tracer: &[&str]) -> Server {
+    let program = [tracer, &[env!("CARGO_BIN_EXE_levada-server")]].concat();
+    Server::start_as(&program, directory, &["--listen", "127.0.0.1:0", "--disk-backend", "threads"])
 }
 
 /// Sends numbered messages one at a time until one is not acknowledged; returns how many were.
@@ -97,8 +54,13 @@ async fn a_server_whose_disk_fails_stops_and_the_next_one_has_all_that_was_ackno
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path(), &[]);
-    connect(directory.path(), &server).await.admin().create_topic(TOPIC, levada::topic_options(1)).await.unwrap();
+    let server = start(directory.path(), &[]);
+    connect(directory.path(), &server.address)
+        .await
+        .admin()
+        .create_topic(TOPIC, levada::topic_options(1))
+        .await
+        .unwrap();
     drop(server);
 
     let mut sent = 0;
@@ -106,8 +68,8 @@ async fn a_server_whose_disk_fails_stops_and_the_next_one_has_all_that_was_ackno
     for nth in [60, 75] {
         let inject = format!("inject=pwritev2,fdatasync:error=EIO:when={nth}");
         let tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwritev2,fdatasync", "-e", &inject];
-        let server = Server::start(directory.path(), &tracer);
-        let client = connect(directory.path(), &server).await;
+        let server = start(directory.path(), &tracer);
+        let client = connect(directory.path(), &server.address).await;
         let acknowledged = produce_until_failure(&client, sent).await;
         assert!(sent < acknowledged, "nothing was acknowledged before the failure");
         drop(client);
@@ -115,8 +77,8 @@ async fn a_server_whose_disk_fails_stops_and_the_next_one_has_all_that_was_ackno
         let status = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the server goes on").unwrap();
         assert_eq!(status.code(), Some(EXIT_IO_ERROR));
 
-        let server = Server::start(directory.path(), &[]);
-        let log = read_all(&connect(directory.path(), &server).await).await;
+        let server = start(directory.path(), &[]);
+        let log = read_all(&connect(directory.path(), &server.address).await).await;
         // The one that was not acknowledged may be there too, but nothing else.
         assert!((acknowledged..=acknowledged + 1).contains(&(log.len() as u64)), "{acknowledged} of {}", log.len());
         assert!(log.iter().enumerate().all(|(number, message)| *message == format!("message {number}")));

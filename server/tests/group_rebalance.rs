@@ -1,18 +1,13 @@
 //! Eight members of one group over real sockets, against the server as a process of its own: 500 changes, and commits of old
 //! generations put on their connections. `LEVADA_CAST_SEED` replays a seed, as far as real time lets it;
 //! `LEVADA_CAST_CHANGES` makes it longer.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails where it stands, and prints what it measured"
-)]
+#![expect(clippy::print_stdout, reason = "a test prints what it measured")]
 
 mod cast;
+mod child;
 #[path = "simulation/random.rs"]
 mod random;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +20,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::cast::{Cast, Dress, Pace};
+use crate::child::Server;
 use crate::random::Seeded;
 
 /// Sockets of the operating system.
@@ -40,44 +36,6 @@ impl Connector for Tcp {
     }
 }
 
-/// The server as a child process.
-struct Server {
-    child: Child,
-    /// Kept open: a server that cannot say something must not fail for it.
-    _output: BufReader<std::process::ChildStdout>,
-    address: String,
-}
-
-impl Server {
-    fn start(directory: &std::path::Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_levada-server"))
-            .arg("--data-dir")
-            .arg(directory.join("data"))
-            .args(["--listen", "127.0.0.1:0"])
-            .env("HOME", directory)
-            .env_remove("XDG_RUNTIME_DIR")
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(directory.join("server.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("tcp=")).map(str::to_owned);
-        let log = || std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
-        let address = address.unwrap_or_else(|| panic!("the server is not ready: {line:?}\n{}", log()));
-        Self { child, _output: output, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -87,7 +45,7 @@ fn a_group_of_eight_keeps_its_promises_through_500_changes() {
     let seed = number("LEVADA_CAST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("LEVADA_CAST_SEED={seed}");
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Server::start(directory.path(), "127.0.0.1:0");
     let (address, token) = (server.address.clone(), directory.path().join("data/root.token"));
     let dress: Dress = Rc::new(move |connector| {
         let backoff = BackoffOptions { floor: Duration::from_millis(5), ceiling: Duration::from_millis(100) };

@@ -7,74 +7,23 @@
     reason = "a test fails where it stands, and prints what it measured"
 )]
 
+mod child;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use levada::{
-    Client, ClientOptions, ConsumerOptions, Credentials, Message, Position, Producer, ProducerOptions, Receipt,
-};
+use levada::{Client, ConsumerOptions, Message, Position, Producer, ProducerOptions, Receipt};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+
+use crate::child::{Server, connect};
 
 const PRODUCERS: u64 = 4;
 const PARTITIONS: u32 = 4;
 /// Acknowledgements between two kills, all producers together.
 const ACKS_PER_CYCLE: u64 = 2_000;
 const TOPIC: &str = "crash/log";
-
-/// The server as a child process.
-struct Server {
-    child: Child,
-    /// Kept open: a server that cannot say something must not fail for it.
-    _output: BufReader<ChildStdout>,
-    address: String,
-    ready_after: Duration,
-}
-
-impl Server {
-    fn start(directory: &Path, listen: &str) -> Server {
-        let started = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_levada-server"))
-            .arg("--data-dir")
-            .arg(directory.join("data"))
-            .args(["--listen", listen])
-            .env("HOME", directory)
-            .env_remove("XDG_RUNTIME_DIR")
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::options().create(true).append(true).open(directory.join("server.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("tcp=")).map(str::to_owned);
-        let log = || std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
-        let address = address.unwrap_or_else(|| panic!("the server is not ready: {line:?}\n{}", log()));
-        Server { child, _output: output, address, ready_after: started.elapsed() }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn connect(directory: &Path, address: &str) -> Client {
-    let token = Credentials::token_file(directory.join("data/root.token"));
-    Client::connect(ClientOptions::new().server(address).credentials(token)).await.unwrap()
-}
 
 /// What a producer was told, by the number of the message.
 type Receipts = BTreeMap<u64, levada::Result<Receipt>>;
