@@ -144,7 +144,7 @@ settings! {
     cache_bytes: ByteSize = "LEVADA_CACHE_BYTES", "SIZE";
     /// Free disk space below which appends are refused; default 5 % of the disk, 1 GiB at most
     low_water_bytes: ByteSize = "LEVADA_LOW_WATER_BYTES", "SIZE";
-    /// What happens besides when free disk space is below that
+    /// What happens when free disk space is below low_water_bytes
     low_water_policy: LowWaterPolicy = "LEVADA_LOW_WATER_POLICY", "POLICY";
     /// Size at which a segment is sealed, unless its topic says otherwise
     segment_bytes: ByteSize = "LEVADA_SEGMENT_BYTES", "SIZE";
