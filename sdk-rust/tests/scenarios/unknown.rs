@@ -28,7 +28,7 @@ async fn open(seed: u64, options: ProducerOptions) -> (Stage, Producer) {
     let mut state = seed;
     stage.script((0..20 * MESSAGES).map(|_| act(&mut state)));
     let client = stage.client().await;
-    let options = options.batch_messages(3).delivery_timeout(Duration::from_secs(100_000));
+    let options = options.batch_messages(3).delivery_timeout(Duration::from_secs(3_000));
     let producer = client.producer(TOPIC, options).await.unwrap();
     (stage, producer)
 }
