@@ -6,6 +6,7 @@ pub(crate) mod accumulator;
 pub(crate) mod core;
 pub(crate) mod delivery;
 mod lane;
+mod named;
 mod options;
 pub(crate) mod sink;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use levada_protocol::ErrorCode;
 use levada_protocol::batch::Codec;
-use levada_protocol::messages::{OpenProducer, ReadSequences, TopicCompression};
+use levada_protocol::messages::TopicCompression;
 use tokio::time::Instant;
 
 pub use delivery::{BatchDelivery, BatchReceipt, Delivery, Receipt};
@@ -22,7 +23,7 @@ pub use options::{Compression, ProducerOptions};
 pub use sink::{BatchEvent, CompletionSink, NO_TOKEN};
 
 use crate::admin::{Admin, parse_topic};
-use crate::client::{Client, Repeat};
+use crate::client::Client;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::link::{Link, Resident};
@@ -89,7 +90,7 @@ impl Producer {
         let (codec, level) = codec_of(options.chosen_compression(), description.topic.options.compression);
         let topic_id = description.topic.topic_id;
         let named = match &options.name {
-            Some(name) => Some(open_named(client, name, topic_id, sizes.partition_count).await?),
+            Some(name) => Some(named::open(client, name, topic_id, sizes.partition_count).await?),
             None => None,
         };
         let next_sequences = named.as_ref().map(|named| named.next_sequences.clone()).unwrap_or_default();
@@ -333,19 +334,6 @@ fn check_name(options: &ProducerOptions) -> Result<()> {
         return Err(Error::usage("external_sequence", "sequences outlive the process: give the producer a name"));
     }
     Ok(())
-}
-
-/// Takes the name over, then learns how far it had come: in that order, so that nothing of a predecessor follows.
-async fn open_named(client: &Client, name: &str, topic_id: u32, partition_count: u32) -> Result<core::Named> {
-    let open = OpenProducer { producer_id: 0, producer_epoch: 0, name: Some(name.to_owned()) };
-    let opened = client.call(open, Repeat::Freely).await?;
-    let producer_id = opened.producer_id;
-    let mut next_sequences = Vec::new();
-    for partition in 0..partition_count {
-        let read = client.call(ReadSequences { producer_id, name: None, topic_id, partition }, Repeat::Freely).await?;
-        next_sequences.push(read.next_sequence);
-    }
-    Ok(core::Named { identity: (producer_id, opened.producer_epoch), next_sequences })
 }
 
 /// Payloads that lie one after the other.

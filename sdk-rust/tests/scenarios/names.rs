@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use levada::{Client, ErrorCode, Message, Producer, ProducerOptions};
+use tokio::time::Instant;
 
 use crate::stage::{Act, Stage, TOPIC};
 
@@ -40,6 +41,23 @@ async fn a_name_goes_on_where_its_predecessor_ended_and_fences_it() {
     let seen = stage.seen();
     assert_eq!(seen[3].producer_id, seen[0].producer_id);
     assert_eq!((seen[3].producer_epoch, seen[3].first_sequence), (seen[0].producer_epoch + 1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_asks_many_partitions_at_once_but_not_all() {
+    let stage = Stage::new(1000);
+    let client = stage.client().await;
+    let first = open(&client, named()).await;
+    for partition in [0, 33, 33, 999] {
+        first.send(Message::new("a").partition(partition)).await.unwrap();
+    }
+    stage.delay_sequences(Duration::from_secs(1));
+    let begun = Instant::now();
+    let second = open(&client, named()).await;
+    let took_s = begun.elapsed().as_secs_f64().round();
+    assert_eq!(took_s, 32.0, "1000 partitions, 32 of them at once");
+    let known: Vec<_> = (0..1000).filter_map(|partition| Some((partition, second.last_sequence(partition)?))).collect();
+    assert_eq!(known, [(0, 0), (33, 1), (999, 0)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,6 +97,9 @@ pub(crate) struct State {
     list_topics_failures: u32,
     mute: bool,
     max_in_flight: u16,
+    /// How long a ReadSequences waits for its answer; the answers whose time has come.
+    sequences_delay: Option<Duration>,
+    sequences: Vec<(usize, u32, SequencesRead)>,
 }
 
 impl State {
@@ -143,6 +146,8 @@ impl Stage {
                 list_topics_failures: 0,
                 mute: false,
                 max_in_flight: 64,
+                sequences_delay: None,
+                sequences: Vec::new(),
             })),
             changed: watch::channel(0).0,
         }
@@ -223,6 +228,10 @@ impl Stage {
 
     pub(crate) fn allow_in_flight(&self, count: u16) {
         self.change(|state| state.max_in_flight = count);
+    }
+
+    pub(crate) fn delay_sequences(&self, delay: Duration) {
+        self.change(|state| state.sequences_delay = Some(delay));
     }
 
     pub(crate) fn forget_producers(&self) {
@@ -452,6 +461,9 @@ impl Serving {
             self.unanswered -= 1;
             self.machine.reply(correlation, &ack);
         }
+        for (_, correlation, read) in state.sequences.extract_if(.., |(owner, ..)| *owner == number) {
+            self.machine.reply(correlation, &read);
+        }
         coordinator::push(self, &mut state);
         for (id, subscription) in &mut self.subscriptions {
             let partition = &state.partitions[subscription.partition];
@@ -545,7 +557,14 @@ impl Serving {
                 let known = state.partitions[read.partition as usize].sequences.get(&read.producer_id);
                 let next_sequence = known.map_or(0, |(_, next)| *next);
                 let reply = SequencesRead { producer_id: read.producer_id, next_sequence, last_offset: None };
-                self.machine.reply(correlation, &reply);
+                let Some(delay) = state.sequences_delay else {
+                    return self.machine.reply(correlation, &reply);
+                };
+                let (stage, answer) = (self.stage.clone(), (self.number, correlation, reply));
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    stage.change(|state| state.sequences.push(answer));
+                });
             }
             Request::OpenProducer(open) => {
                 let (producer_id, producer_epoch) = if open.producer_id == 0 {
