@@ -84,6 +84,46 @@ fn what_is_told_of_a_producer_is_durable() {
     });
 }
 
+/// Sends batches numbered from `first_sequence` on until one waits for space on the disk that has just become too small.
+async fn fill_up(world: &World, client: &mut Client, topic: u32, producer_id: u64, first_sequence: u64) -> u64 {
+    world.disk.set_capacity(16 << 20);
+    let mut sequence = first_sequence;
+    loop {
+        let text = "x".repeat(1 << 20);
+        let options =
+            SealOptions { producer_id, producer_epoch: 1, first_sequence: sequence, ..SealOptions::default() };
+        let batch = client.batch(&[&text], options);
+        match client.produce_batch(topic, 0, batch).await {
+            Ok(_) => sequence += 1,
+            Err(error) => {
+                assert_eq!(code(&error), "APPEND_UNKNOWN", "it was accepted and waits");
+                return sequence;
+            }
+        }
+        assert!(sequence < 100, "the disk never filled");
+    }
+}
+
+#[test]
+fn how_far_a_producer_came_needs_no_space_unless_its_own_batch_waits_for_it() {
+    scenario(async {
+        let (world, topic) = world_of(1).await;
+        let mut client = world.client().await;
+        let batch = client.batch(&["a"], of_epoch(1, 0));
+        client.produce_batch(topic, 0, batch).await.unwrap();
+        let waiting = fill_up(&world, &mut client, topic, 10, 0).await;
+        let read = |producer_id| ReadSequences { producer_id, name: None, topic_id: topic, partition: 0 };
+        let answer = tokio::time::timeout(Duration::from_secs(1), client.call(&read(9))).await;
+        assert_eq!(answer.expect("all of it is durable").unwrap().next_sequence, 1);
+        let refused = tokio::time::timeout(Duration::from_secs(1), client.call(&read(10))).await;
+        let refused = refused.expect("nobody waits for space").unwrap_err();
+        assert!(code(&refused) == "DISK_FULL" && refused.retriable(), "{refused:?}");
+        world.disk.set_capacity(1 << 30);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(client.call(&read(10)).await.unwrap().next_sequence, waiting + 1, "what waited was written");
+    });
+}
+
 #[test]
 fn sequences_of_the_application_are_appended_once_whatever_the_epoch() {
     scenario(async {

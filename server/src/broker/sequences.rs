@@ -20,12 +20,13 @@ impl Shard {
         });
     }
 
-    /// What the answer counts as appended is never sent again, so it must be durable before it is told.
+    /// What the answer counts as appended is never sent again, so it must be durable before it is told. Nothing else is
+    /// waited for: a full disk refuses only while the producer's own last batch waits for space.
     async fn read_sequences(&self, request: &ReadSequences) -> Result<SequencesRead, Failure> {
         let log = self.slot(request.topic_id, request.partition)?.log()?;
         let progress = log.producer_progress(request.producer_id);
-        if progress.is_some() {
-            log.flush().await?;
+        if let Some(progress) = &progress {
+            log.flush_through(progress.last_offset).await?;
         }
         Ok(SequencesRead {
             producer_id: request.producer_id,

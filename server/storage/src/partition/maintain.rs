@@ -164,6 +164,31 @@ impl Partition {
         self.log.durable_to(sequence).await.map_err(lost)
     }
 
+    /// Waits until the message at `offset` is durable, but not for space on the disk.
+    ///
+    /// # Errors
+    /// [`MaintainError::DiskFull`] where it would wait for space; else see [`MaintainError`].
+    pub async fn flush_through(&self, offset: u64) -> Result<(), MaintainError> {
+        let is_durable = || offset < self.log.state.borrow().durable.offset && !self.log.storage.is_failed();
+        if !is_durable() {
+            let sequence = self.log.state.borrow().appended.sequence;
+            self.log.request_flush(sequence);
+        }
+        loop {
+            let notified = self.log.progress.notified();
+            if is_durable() {
+                return Ok(());
+            }
+            if let Some(reason) = self.log.lost() {
+                return Err(lost(reason));
+            }
+            if self.log.state.borrow().stalled {
+                return Err(MaintainError::DiskFull);
+            }
+            notified.await;
+        }
+    }
+
     /// Flushes, marks the log as cleanly closed and refuses everything from then on.
     ///
     /// # Errors
