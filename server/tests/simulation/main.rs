@@ -1,7 +1,8 @@
 //! The whole server in a seeded simulation: two shards, the real client library, a network that drops and delays, a disk that
 //! fails and loses power. A checker judges what the clients saw, and a ledger what the members of a group and the server said.
 //!
-//! `LEVADA_SIM_SEEDS=1000` runs that many seeds, `LEVADA_SIM_SEED=17` replays one with logs.
+//! `LEVADA_SIM_SEEDS=1000` runs that many seeds, from `LEVADA_SIM_FROM` on; `LEVADA_SIM_SEED=17` replays one with logs. A
+//! process keeps some megabytes of each seed: run thousands in portions.
 #![expect(clippy::print_stderr, reason = "a failing seed must be named")]
 
 #[path = "../cast/mod.rs"]
@@ -35,18 +36,20 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Runs seeds on two threads until all are done or `enough` says so.
 fn run_seeds(count: u64, defects: Defects, enough: impl Fn(u64, &Verdict) -> bool + Sync) -> Vec<(u64, Verdict)> {
-    let (next, done) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let first = number("LEVADA_SIM_FROM").unwrap_or(0);
+    let end = first + count;
+    let (next, done) = (AtomicU64::new(first), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if count <= seed {
+                    if end <= seed {
                         return;
                     }
                     let verdict = run(seed, defects);
                     if enough(seed, &verdict) {
-                        next.store(count, Ordering::Relaxed);
+                        next.store(end, Ordering::Relaxed);
                     }
                     done.lock().expect("a seed that panics is reported by its thread").push((seed, verdict));
                 }
