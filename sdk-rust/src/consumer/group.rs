@@ -110,7 +110,7 @@ impl Consumer {
             if entries.is_empty() {
                 return Ok(());
             }
-            share.jobs.push_back(CommitJob { entries, reply: Some(reply) });
+            share.jobs.push_back(CommitJob::new(entries, Some(reply)));
             state.schedule()
         };
         if wake {

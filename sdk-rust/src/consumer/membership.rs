@@ -221,7 +221,7 @@ impl Membership {
                 if entries.is_empty() {
                     return;
                 }
-                CommitJob { entries, reply: None }
+                CommitJob::new(entries, None)
             }
             None if share.is_behind && !is_leaving => {
                 let at_ms = *self.auto_at_ms.get_or_insert(now_ms.saturating_add(self.terms.commit_interval_ms));
@@ -234,7 +234,7 @@ impl Membership {
                 if entries.is_empty() {
                     return;
                 }
-                CommitJob { entries, reply: None }
+                CommitJob::new(entries, None)
             }
             None => return,
         };
@@ -244,7 +244,7 @@ impl Membership {
             offsets: job.entries.iter().map(|entry| entry.commit.clone()).collect(),
         };
         match out.try_request(&request, Tag::Commit) {
-            Ok(()) => self.in_flight = Some(job),
+            Ok(()) => self.in_flight = Some(CommitJob { sent: true, ..job }),
             Err(error) => job.settle(Err(error)),
         }
     }
@@ -425,8 +425,8 @@ impl Membership {
             let waiting = state.share.iter().flat_map(|share| share.jobs.iter().rev());
             let pending = waiting.chain(&self.in_flight).find_map(|job| job.entry_of(*index, lane));
             let last = last_commit(*index, lane, self.terms.auto_commit, pending);
-            // Commits that wait their turn come when the partition is given back.
-            for job in state.share.iter_mut().flat_map(|share| &mut share.jobs) {
+            // Commits that wait their turn, or must be made again, come when the partition is given back.
+            for job in state.share.iter_mut().flat_map(|share| &mut share.jobs).chain(&mut self.in_flight) {
                 job.leave_out(*index, lane);
             }
             match last {

@@ -103,7 +103,8 @@ impl Entry {
     }
 }
 
-/// Entries for what was handed out, or only for what was processed, where that is not committed yet.
+/// Entries for what was handed out, or only for what was processed, where that is not committed yet. After a commit of more
+/// than that, which the caller asked for, nothing goes back without a seek.
 pub(crate) fn uncommitted(
     lanes: &[InboundLane],
     up_to: impl Fn(&InboundLane) -> Option<(u64, Option<u32>)>,
@@ -111,7 +112,7 @@ pub(crate) fn uncommitted(
     let mut entries = Vec::new();
     for (index, lane) in lanes.iter().enumerate().filter(|(_, lane)| lane.active) {
         if let Some((offset, epoch)) = up_to(lane)
-            && (lane.progress.rewinds() || lane.progress.floor != Some(offset))
+            && (lane.progress.rewinds() || lane.progress.floor.is_none_or(|floor| floor < offset))
         {
             entries.push(Entry::new(index, lane, offset, epoch));
         }
@@ -146,9 +147,15 @@ pub(crate) struct CommitJob {
     pub(crate) entries: Vec<Entry>,
     /// Nobody waits for commits made by themselves.
     pub(crate) reply: Option<oneshot::Sender<Result<()>>>,
+    /// It may have been stored: it is asked for until there is an answer, or what comes after it could fall behind it.
+    pub(crate) sent: bool,
 }
 
 impl CommitJob {
+    pub(crate) fn new(entries: Vec<Entry>, reply: Option<oneshot::Sender<Result<()>>>) -> CommitJob {
+        CommitJob { entries, reply, sent: false }
+    }
+
     pub(crate) fn settle(self, outcome: Result<()>) {
         if let Some(reply) = self.reply {
             // Whoever gave up does not want to know.
@@ -166,9 +173,9 @@ impl CommitJob {
         self.entries.retain(|entry| !entry.is_of(index, lane));
     }
 
-    /// Whether somebody waited and gave up.
+    /// Whether somebody waited and gave up before it was sent.
     pub(crate) fn is_forsaken(&self) -> bool {
-        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+        !self.sent && self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 }
 

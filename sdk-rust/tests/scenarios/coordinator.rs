@@ -27,6 +27,8 @@ pub(crate) struct Coordinator {
     /// What the next commits are refused with.
     refusals: VecDeque<ErrorCode>,
     pub(crate) hold_commits: bool,
+    /// Commits are stored, and the answers are lost.
+    pub(crate) swallow_answers: bool,
     pub(crate) stored: BTreeMap<u32, u64>,
     pub(crate) joins: Vec<JoinGroup>,
     pub(crate) commits: Vec<Commit>,
@@ -204,6 +206,7 @@ pub(crate) fn request(serving: &mut Serving, state: &mut State, correlation: u32
                 return;
             }
             match apply(state, commit) {
+                Ok(()) if state.coordinator.swallow_answers => {}
                 Ok(()) => serving.machine.reply(correlation, &Committed {}),
                 Err(refusal) => serving.machine.fail(correlation, &refusal),
             }
