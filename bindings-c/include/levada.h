@@ -113,6 +113,9 @@
 #define LEVADA_E_OFFSET_REGRESSION 406
 /* The group has members; they must leave first. */
 #define LEVADA_E_GROUP_NOT_EMPTY 407
+/* Messages of these indices are in the log already, by their ids; nothing of the batch was appended: send the others
+   again. */
+#define LEVADA_E_DUPLICATE_MESSAGES 408
 /* The server is busy; try again. */
 #define LEVADA_E_OVERLOADED 500
 /* Too many unanswered requests on this connection. */
@@ -1395,6 +1398,16 @@ int32_t levada_topic_set_segment_age(const struct levada_client_t *client,
                                      uint64_t segment_age_us,
                                      struct levada_value_t **value,
                                      struct levada_error_t **err);
+
+/*
+ Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with; 0: none. A message whose id is
+ there already is not appended again, and its receipt says so.
+ */
+int32_t levada_topic_set_dedup_messages(const struct levada_client_t *client,
+                                        const char *topic,
+                                        uint32_t dedup_messages,
+                                        struct levada_value_t **value,
+                                        struct levada_error_t **err);
 
 /*
  How far the caller's named producer has come in `stream/topic:partition`: a record SequencesRead. What it counts is durable.

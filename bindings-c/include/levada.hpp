@@ -962,6 +962,12 @@ class Client {
       return levada_topic_set_segment_age(client_.get(), topic.c_str(), static_cast<uint64_t>(age.count()), out, err);
     });
   }
+  /// 0: none.
+  void set_dedup_messages(const std::string &topic, uint32_t messages) const {
+    value([&](auto out, auto err) {
+      return levada_topic_set_dedup_messages(client_.get(), topic.c_str(), messages, out, err);
+    });
+  }
   Value producer_progress(const std::string &name, const std::string &partition) const {
     return value([&](auto out, auto err) {
       return levada_topic_producer_progress(client_.get(), name.c_str(), partition.c_str(), out, err);

@@ -171,6 +171,22 @@ pub unsafe extern "C" fn levada_topic_set_segment_age(
     })
 }
 
+/// Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with; 0: none. A message whose id is
+/// there already is not appended again, and its receipt says so.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn levada_topic_set_dedup_messages(
+    client: *const Client,
+    topic: *const c_char,
+    dedup_messages: u32,
+    value: *mut *mut Value,
+    err: *mut *mut Error,
+) -> i32 {
+    admin(client, "set_dedup_messages", value, err, || {
+        let messages = if dedup_messages == 0 { CoreValue::Null } else { CoreValue::U64(dedup_messages.into()) };
+        Ok(vec![("topic".into(), given(topic, "topic")?), ("dedup_messages".into(), messages)])
+    })
+}
+
 /// How far the caller's named producer has come in `stream/topic:partition`: a record SequencesRead. What it counts is durable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn levada_topic_producer_progress(

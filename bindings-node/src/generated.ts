@@ -305,11 +305,13 @@ export interface BatchReceipt {
   readonly baseOffset: bigint | null;
   /** How many. */
   readonly messageCount: number;
-  /** When they were appended, in microseconds since the Unix epoch; 0 where the offset is absent. */
+  /** When they were appended, in microseconds since the Unix epoch; 0 where that is not told. */
   readonly appendTimeUs: bigint;
   /** The durability reached. */
   readonly durability: Durability;
-  /** An earlier attempt had appended them already. */
+  /**
+   * They were there already: an earlier attempt had appended them, or the topic drops messages by id and has their ids.
+   */
   readonly duplicate: boolean;
   /** The server encoded the batch anew, as the topic asks. */
   readonly serverEncoded: boolean;
@@ -617,11 +619,11 @@ export interface Receipt {
   readonly partition: number;
   /** Its offset; absent if an earlier attempt appended it too long ago to tell. */
   readonly offset: bigint | null;
-  /** When it was appended, in microseconds since the Unix epoch; 0 where the offset is absent. */
+  /** When it was appended, in microseconds since the Unix epoch; 0 where that is not told. */
   readonly appendTimeUs: bigint;
   /** The durability reached. */
   readonly durability: Durability;
-  /** An earlier attempt had appended it already. */
+  /** It was there already: an earlier attempt had appended it, or the topic drops messages by id and has its id. */
   readonly duplicate: boolean;
   /** The server encoded the batch anew, as the topic asks. */
   readonly serverEncoded: boolean;
@@ -870,6 +872,8 @@ export interface TopicDescription {
   readonly partitions: PartitionInfo[];
   /** Age of its first message at which a segment is sealed, in microseconds; absent: the server decides. */
   readonly segmentAgeUs: bigint | null;
+  /** How many of a partition's last messages a new one's id is compared with; absent: none. */
+  readonly dedupMessages: number | null;
 }
 
 /** @internal */
@@ -879,6 +883,7 @@ export function topicDescriptionOf(native: unknown): TopicDescription {
     topic: topicInfoOf(record.topic),
     partitions: (record.partitions as unknown[]).map(partitionInfoOf),
     segmentAgeUs: record.segment_age_us as bigint | null,
+    dedupMessages: record.dedup_messages as number | null,
   };
 }
 
@@ -1019,6 +1024,7 @@ export type ErrorCode =
   | "LEVADA_UNKNOWN_PRODUCER"
   | "LEVADA_OFFSET_REGRESSION"
   | "LEVADA_GROUP_NOT_EMPTY"
+  | "LEVADA_DUPLICATE_MESSAGES"
   | "LEVADA_OVERLOADED"
   | "LEVADA_TOO_MANY_REQUESTS"
   | "LEVADA_TOO_MANY_SUBSCRIPTIONS"
@@ -1257,6 +1263,18 @@ export class Admin {
     callOptions: CallOptions = {},
   ): Promise<void> {
     await this.#call("set_segment_age", { topic, ...options }, callOptions);
+  }
+
+  /**
+   * Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with: what is there already
+   * is not appended again, and its receipt says so. Absent: none.
+   */
+  async setDedupMessages(
+    topic: string,
+    options: { dedupMessages?: number | undefined } = {},
+    callOptions: CallOptions = {},
+  ): Promise<void> {
+    await this.#call("set_dedup_messages", { topic, ...options }, callOptions);
   }
 
   /** How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable. */

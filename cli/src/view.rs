@@ -34,6 +34,9 @@ pub(crate) struct TopicView {
     /// Absent is the server's choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) segment_age_us: Option<u64>,
+    /// Absent: no ids are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dedup_messages: Option<u32>,
     pub(crate) created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) partitions: Option<Vec<PartitionView>>,
@@ -236,6 +239,7 @@ impl From<TopicInfo> for TopicView {
             retention_age_us: info.options.retention_age_us,
             segment_bytes: info.options.segment_bytes,
             segment_age_us: None,
+            dedup_messages: None,
             created_at: rfc3339(info.created_at_us),
             partitions: None,
         }

@@ -45,6 +45,8 @@ pub struct TopicDescription {
     pub partitions: Vec<PartitionInfo>,
     /// Age of its first message at which a segment is sealed, in microseconds; absent: the server decides.
     pub segment_age_us: Option<u64>,
+    /// How many of a partition's last messages a new one's id is compared with; absent: none.
+    pub dedup_messages: Option<u32>,
 }
 
 /// A stream and its topics.
@@ -126,6 +128,13 @@ fn whole_topic(text: &str) -> Result<(String, String)> {
     }
 }
 
+/// A change of a topic that changes nothing yet.
+fn unaltered(topic: &str) -> Result<AlterTopic> {
+    let (stream, topic) = whole_topic(topic)?;
+    let changes = options::default_topic_changes();
+    Ok(AlterTopic { stream, topic, changes, segment_age_us: None, dedup_messages: None })
+}
+
 fn whole_partition(text: &str) -> Result<(Address, u32)> {
     let address = parse_topic(text)?;
     match address.partition {
@@ -196,9 +205,9 @@ impl Admin {
     /// # Errors
     /// `TOPIC_NOT_FOUND`, `INVALID_ARGUMENT` where partitions would shrink.
     pub async fn alter_topic(&self, topic: &str, changes: TopicChanges) -> Result<TopicInfo> {
-        let (stream, topic) = whole_topic(topic)?;
         options::check_topic_changes(&changes)?;
-        Ok(self.change(AlterTopic { stream, topic, changes, segment_age_us: None }).await?.topic)
+        let alter = AlterTopic { changes, ..unaltered(topic)? };
+        Ok(self.change(alter).await?.topic)
     }
 
     /// Raises the number of partitions. The order of a key's messages breaks across the change.
@@ -245,9 +254,19 @@ impl Admin {
     /// # Errors
     /// `TOPIC_NOT_FOUND`, `INVALID_ARGUMENT`; `UNSUPPORTED` by an older server or before its upgrade is finalized.
     pub async fn set_segment_age(&self, topic: &str, segment_age_us: Option<u64>) -> Result<()> {
-        let (stream, topic) = whole_topic(topic)?;
-        let changes = options::default_topic_changes();
-        self.change(AlterTopic { stream, topic, changes, segment_age_us: Some(segment_age_us.unwrap_or(0)) }).await?;
+        let segment_age_us = Some(segment_age_us.unwrap_or(0));
+        self.change(AlterTopic { segment_age_us, ..unaltered(topic)? }).await?;
+        Ok(())
+    }
+
+    /// Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with: what is there already
+    /// is not appended again, and its receipt says so (see [`Receipt::duplicate`](crate::Receipt)). Absent: none.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `INVALID_ARGUMENT`; `UNSUPPORTED` by an older server or before its upgrade is finalized.
+    pub async fn set_dedup_messages(&self, topic: &str, dedup_messages: Option<u32>) -> Result<()> {
+        let dedup_messages = Some(dedup_messages.unwrap_or(0));
+        self.change(AlterTopic { dedup_messages, ..unaltered(topic)? }).await?;
         Ok(())
     }
 
@@ -277,8 +296,8 @@ impl Admin {
     pub async fn describe_topic(&self, topic: &str) -> Result<TopicDescription> {
         let (stream, topic) = whole_topic(topic)?;
         let reply = self.read(DescribeTopic { stream, topic }).await?;
-        let messages::TopicDescribed { topic, partitions, segment_age_us } = reply;
-        Ok(TopicDescription { topic, partitions, segment_age_us })
+        let messages::TopicDescribed { topic, partitions, segment_age_us, dedup_messages } = reply;
+        Ok(TopicDescription { topic, partitions, segment_age_us, dedup_messages })
     }
 
     /// What offset a position in `stream/topic:partition` comes to now.

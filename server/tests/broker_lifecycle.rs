@@ -10,7 +10,8 @@ use broker_world::*;
 use levada_protocol::batch::SealOptions;
 use levada_protocol::client::ClientConfig;
 use levada_protocol::messages::*;
-use levada_server::metadata::event::{FormatLevelRaised, NamedProducerOpened, ProducerIdBlock, TopicSegmentAgeChanged};
+use levada_server::metadata::event::{FormatLevelRaised, NamedProducerOpened, ProducerIdBlock, TopicSupplemented};
+use levada_server::metadata::model::TopicSupplement;
 
 async fn world_of(topics: u32) -> (Rc<World>, u32) {
     let world = World::new().await;
@@ -206,7 +207,8 @@ fn segments_are_sealed_at_the_age_that_the_topic_says() {
         tokio::time::sleep(Duration::from_secs(100)).await;
         client.produce(topic, 0, &["b"]).await.unwrap();
         assert_eq!(segments().await, 1, "a day, unless the topic says otherwise");
-        world.happen(TopicSegmentAgeChanged { topic_id: topic, segment_age_us: Some(60_000_000) }).await;
+        let supplement = TopicSupplement { segment_age_us: Some(60_000_000), ..TopicSupplement::default() };
+        world.happen(TopicSupplemented { topic_id: topic, supplement }).await;
         tokio::time::sleep(Duration::from_secs(10)).await;
         client.produce(topic, 0, &["c"]).await.unwrap();
         assert_eq!(segments().await, 2);

@@ -400,13 +400,15 @@ class BatchReceipt:
     """How many."""
 
     append_time_us: int
-    """When they were appended, in microseconds since the Unix epoch; 0 where the offset is absent."""
+    """When they were appended, in microseconds since the Unix epoch; 0 where that is not told."""
 
     durability: Durability
     """The durability reached."""
 
     duplicate: bool
-    """An earlier attempt had appended them already."""
+    """They were there already: an earlier attempt had appended them, or the topic drops messages by id and has their
+    ids.
+    """
 
     server_encoded: bool
     """The server encoded the batch anew, as the topic asks."""
@@ -792,13 +794,13 @@ class Receipt:
     """Its offset; absent if an earlier attempt appended it too long ago to tell."""
 
     append_time_us: int
-    """When it was appended, in microseconds since the Unix epoch; 0 where the offset is absent."""
+    """When it was appended, in microseconds since the Unix epoch; 0 where that is not told."""
 
     durability: Durability
     """The durability reached."""
 
     duplicate: bool
-    """An earlier attempt had appended it already."""
+    """It was there already: an earlier attempt had appended it, or the topic drops messages by id and has its id."""
 
     server_encoded: bool
     """The server encoded the batch anew, as the topic asks."""
@@ -1129,6 +1131,9 @@ class TopicDescription:
     segment_age_us: int | None
     """Age of its first message at which a segment is sealed, in microseconds; None: the server decides."""
 
+    dedup_messages: int | None
+    """How many of a partition's last messages a new one's id is compared with; None: none."""
+
     @property
     def segment_age(self) -> timedelta | None:
         """``segment_age_us`` as a timedelta."""
@@ -1140,6 +1145,7 @@ class TopicDescription:
             TopicInfo._from(record["topic"]),
             [PartitionInfo._from(item) for item in record["partitions"]],
             record["segment_age_us"],
+            record["dedup_messages"],
         )
 
 
@@ -1529,6 +1535,11 @@ class ErrorCode:
     GROUP_NOT_EMPTY: ClassVar[int] = 407
     """The group has members; they must leave first."""
 
+    DUPLICATE_MESSAGES: ClassVar[int] = 408
+    """Messages of these indices are in the log already, by their ids; nothing of the batch was appended: send the
+    others again.
+    """
+
     OVERLOADED: ClassVar[int] = 500
     """The server is busy; try again."""
 
@@ -1671,6 +1682,7 @@ ERROR_NAMES: dict[int, str] = {
     405: "UNKNOWN_PRODUCER",
     406: "OFFSET_REGRESSION",
     407: "GROUP_NOT_EMPTY",
+    408: "DUPLICATE_MESSAGES",
     500: "OVERLOADED",
     501: "TOO_MANY_REQUESTS",
     502: "TOO_MANY_SUBSCRIPTIONS",
@@ -1765,6 +1777,12 @@ class SyncAdmin:
         a day; None: the server decides.
         """
         self._call("set_segment_age", {"topic": topic, "segment_age_us": segment_age_us})
+
+    def set_dedup_messages(self, topic: str, *, dedup_messages: int | None = None) -> None:
+        """Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with: what is there
+        already is not appended again, and its receipt says so. None: none.
+        """
+        self._call("set_dedup_messages", {"topic": topic, "dedup_messages": dedup_messages})
 
     def producer_progress(self, name: str, partition: str) -> SequencesRead:
         """How far the caller's named producer has come in ``stream/topic:partition``. What it counts is durable."""
@@ -1962,6 +1980,12 @@ class AsyncAdmin:
         a day; None: the server decides.
         """
         await self._call("set_segment_age", {"topic": topic, "segment_age_us": segment_age_us})
+
+    async def set_dedup_messages(self, topic: str, *, dedup_messages: int | None = None) -> None:
+        """Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with: what is there
+        already is not appended again, and its receipt says so. None: none.
+        """
+        await self._call("set_dedup_messages", {"topic": topic, "dedup_messages": dedup_messages})
 
     async def producer_progress(self, name: str, partition: str) -> SequencesRead:
         """How far the caller's named producer has come in ``stream/topic:partition``. What it counts is durable."""

@@ -12,6 +12,7 @@ Examples:
   echo 'hello' | levada produce shop/orders
   levada produce shop/orders --file orders.jsonl --format json --key-field customer
   levada produce shop/orders --file orders.csv --format csv --key-field customer --compression zstd
+  levada produce shop/orders --file orders.jsonl --format json --key-field order --id-from-key
   tail -f app.log | levada produce logs/app
   levada produce shop/orders:3 --file lines.txt        # all into partition 3
 
@@ -34,6 +35,10 @@ pub(crate) struct ProduceArgs {
     /// null is no key; a record without the field is an error
     #[arg(long, value_name = "NAME")]
     pub(crate) key_field: Option<String>,
+    /// Give each message an id made of its key, so that a topic with --dedup-messages drops it if it was sent before: a UUID
+    /// as it is, another key by its digest
+    #[arg(long, requires = "key_field")]
+    pub(crate) id_from_key: bool,
     /// What csv fields become: `text` makes strings of all; `infer` makes numbers, true, false and (of empty fields) null
     #[arg(long, value_enum, default_value_t = CsvTypes::Text, value_name = "TYPES")]
     pub(crate) csv_types: CsvTypes,

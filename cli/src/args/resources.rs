@@ -112,6 +112,9 @@ pub(crate) struct TopicCreateArgs {
     /// Age at which a segment file is sealed, from 1s to 24h [default: 24h, or a quarter of the retention age]
     #[arg(long, value_name = "DURATION")]
     pub(crate) segment_age: Option<Span>,
+    /// Drop messages whose id is among those of the last N messages of a partition [default: keep all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) dedup_messages: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -154,6 +157,9 @@ pub(crate) struct TopicChangesArgs {
     /// Age at which a segment file is sealed, from 1s to 24h; 0s is the server's default
     #[arg(long, value_name = "DURATION")]
     pub(crate) segment_age: Option<Span>,
+    /// Drop messages whose id is among those of the last N messages of a partition; 0 keeps all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) dedup_messages: Option<u32>,
 }
 
 #[derive(Subcommand, Debug)]

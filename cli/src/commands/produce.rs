@@ -12,6 +12,7 @@ use crate::units::human_count;
 use indicatif::ProgressBar;
 use levada::{BatchDelivery, Client, Compression, MessageRef, Producer, ProducerOptions};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -39,7 +40,8 @@ pub(crate) async fn run(session: &Session, args: ProduceArgs) -> Result<(), Fail
     }
     let source = source(&args, input, max_payload_bytes(&client));
     let bar = session.screen.progress_bytes(total_bytes);
-    let outcome = send(&producer, source, args.topic.partition, &interrupt, &bar).await;
+    let place = Place { partition: args.topic.partition, id_from_key: args.id_from_key };
+    let outcome = send(&producer, source, place, &interrupt, &bar).await;
     bar.finish_and_clear();
     session::close(&client).await;
     report(session, &args, outcome, interrupt.was_asked())
@@ -48,6 +50,8 @@ pub(crate) async fn run(session: &Session, args: ProduceArgs) -> Result<(), Fail
 /// What became of the input.
 struct Outcome {
     acknowledged: u64,
+    /// Of those, how many were there already.
+    duplicates: u64,
     handed_over: u64,
     fault: Option<InputFault>,
     error: Option<levada::Error>,
@@ -110,13 +114,13 @@ fn source(args: &ProduceArgs, input: Box<dyn Read + Send>, max_payload_bytes: us
 async fn send(
     producer: &Producer,
     source: Box<dyn Source>,
-    partition: Option<u32>,
+    place: Place,
     interrupt: &Interrupt,
     bar: &ProgressBar,
 ) -> Outcome {
     let (deliveries, counting) = count(bar.clone());
     let mut chunks = read(source);
-    let mut outcome = Outcome { acknowledged: 0, handed_over: 0, fault: None, error: None };
+    let mut outcome = Outcome { acknowledged: 0, duplicates: 0, handed_over: 0, fault: None, error: None };
     loop {
         let chunk = tokio::select! {
             biased;
@@ -125,7 +129,7 @@ async fn send(
         };
         let Some(chunk) = chunk else { break };
         outcome.handed_over += chunk.records.len() as u64;
-        match producer.enqueue_batch(chunk.records.iter().map(|record| message(record, partition))).await {
+        match producer.enqueue_batch(chunk.records.iter().map(|record| message(record, place))).await {
             Ok(delivery) => {
                 if deliveries.send(delivery).await.is_err() {
                     break;
@@ -146,14 +150,45 @@ async fn send(
     drop(deliveries);
     let flushed = producer.flush().await;
     // The counting task ends with the last delivery and does not panic.
-    let (acknowledged, failure) = counting.await.unwrap_or((0, None));
+    let (acknowledged, duplicates, failure) = counting.await.unwrap_or((0, 0, None));
     outcome.acknowledged = acknowledged;
+    outcome.duplicates = duplicates;
     outcome.error = outcome.error.or(failure).or(flushed.err());
     outcome
 }
 
-fn message(record: &Record, partition: Option<u32>) -> MessageRef<'_> {
-    MessageRef { payload: Some(&record.payload), key: record.key.as_deref(), partition, ..MessageRef::default() }
+/// Where messages go, and by what they are known.
+#[derive(Clone, Copy)]
+struct Place {
+    partition: Option<u32>,
+    id_from_key: bool,
+}
+
+fn message(record: &Record, place: Place) -> MessageRef<'_> {
+    let key = record.key.as_deref();
+    let id = key.filter(|_| place.id_from_key).map(id_of);
+    MessageRef { payload: Some(&record.payload), key, partition: place.partition, id, ..MessageRef::default() }
+}
+
+/// A UUID, with or without hyphens, is its 16 bytes; of another key, the first 16 of its SHA-256.
+fn id_of(key: &[u8]) -> [u8; 16] {
+    uuid(key).unwrap_or_else(|| {
+        let digest = Sha256::digest(key);
+        *digest.first_chunk().expect("a digest has 32 bytes")
+    })
+}
+
+fn uuid(key: &[u8]) -> Option<[u8; 16]> {
+    let hyphens: &[usize] = match key.len() {
+        32 => &[],
+        36 => &[8, 13, 18, 23],
+        _ => return None,
+    };
+    if hyphens.iter().any(|at| key[*at] != b'-') {
+        return None;
+    }
+    let hex: Vec<u8> = (0..).zip(key).filter(|(at, _)| !hyphens.contains(at)).map(|(_, digit)| *digit).collect();
+    u128::from_str_radix(str::from_utf8(&hex).ok()?, 16).ok().filter(|_| hex[0] != b'+').map(u128::to_be_bytes)
 }
 
 /// Reads on a thread of its own: reading a pipe or a terminal blocks.
@@ -171,32 +206,41 @@ fn read(mut source: Box<dyn Source>) -> mpsc::Receiver<Chunk> {
     receiver
 }
 
-type Counting = tokio::task::JoinHandle<(u64, Option<levada::Error>)>;
+type Counting = tokio::task::JoinHandle<(u64, u64, Option<levada::Error>)>;
 
 /// Counts acknowledgements until the sender is dropped; keeps the first failure and counts on.
 fn count(bar: ProgressBar) -> (mpsc::Sender<BatchDelivery>, Counting) {
     let (sender, mut receiver) = mpsc::channel::<BatchDelivery>(UNACKNOWLEDGED_CHUNKS);
     let counting = tokio::spawn(async move {
-        let (mut acknowledged, mut failure) = (0, None);
+        let (mut acknowledged, mut duplicates, mut failure) = (0, 0, None);
         while let Some(delivery) = receiver.recv().await {
             let message_count = delivery.message_count();
             match delivery.await {
-                Ok(_) => acknowledged += message_count,
+                Ok(receipts) => {
+                    acknowledged += message_count;
+                    let dropped = receipts.iter().filter(|receipt| receipt.duplicate);
+                    duplicates += dropped.map(|receipt| u64::from(receipt.message_count)).sum::<u64>();
+                }
                 Err(error) => failure = failure.or(Some(error)),
             }
             bar.set_message(format!("{} acknowledged", human_count(acknowledged)));
         }
-        (acknowledged, failure)
+        (acknowledged, duplicates, failure)
     });
     (sender, counting)
 }
 
 fn report(session: &Session, args: &ProduceArgs, outcome: Outcome, interrupted: bool) -> Result<(), Failure> {
-    let Outcome { acknowledged, handed_over, fault, error } = outcome;
+    let Outcome { acknowledged, duplicates, handed_over, fault, error } = outcome;
     let noun = if acknowledged == 1 { "message" } else { "messages" };
-    session.screen.note(&format!("{acknowledged} {noun} acknowledged"));
+    let there = if args.id_from_key { format!(", {duplicates} of them there already") } else { String::new() };
+    session.screen.note(&format!("{acknowledged} {noun} acknowledged{there}"));
     if session.screen.is_json() {
-        session.screen.json(&json!({"acknowledged": acknowledged}))?;
+        let mut told = json!({"acknowledged": acknowledged});
+        if args.id_from_key {
+            told["duplicates"] = duplicates.into();
+        }
+        session.screen.json(&told)?;
     }
     if let Some(error) = error {
         let open = handed_over - acknowledged;
@@ -218,6 +262,28 @@ fn describe(fault: &InputFault, file: Option<&Path>) -> Failure {
         InputFault::Read(error) => Failure::failed(format!("cannot read {name}: {}", plain(error))),
         InputFault::Record { line, problem } => {
             Failure::failed(format!("line {line} of {name} {problem}")).hint("The lines before it were sent")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_its_bytes_and_another_key_its_digest() {
+        let uuid: [u8; 16] = [0x01, 0x8f, 0x22, 3, 4, 5, 0x76, 7, 0x88, 9, 10, 11, 12, 13, 14, 0xff];
+        assert_eq!(id_of(b"018f2203-0405-7607-8809-0a0b0c0d0eff"), uuid);
+        assert_eq!(id_of(b"018F22030405760788090A0B0C0D0EFF"), uuid);
+        let digest = |key: &[u8]| -> [u8; 16] { *Sha256::digest(key).first_chunk().unwrap() };
+        for key in [
+            "",
+            "order 7",
+            "018f2203x0405-7607-8809-0a0b0c0d0eff",
+            "+18f22030405760788090a0b0c0d0eff",
+            "é18f2203-0405-7607-8809-0a0b0c0d0ef",
+        ] {
+            assert_eq!(id_of(key.as_bytes()), digest(key.as_bytes()), "{key}");
         }
     }
 }

@@ -23,6 +23,7 @@ async fn act(admin: &Admin, screen: &Screen, command: TopicCommand) -> Result<()
             let name = args.topic.to_string();
             let mut topic = TopicView::from(admin.create_topic(&name, options(&args)).await?);
             set_segment_age(admin, &mut topic, &name, args.segment_age.as_ref()).await?;
+            set_dedup_messages(admin, &mut topic, &name, args.dedup_messages).await?;
             screen.show(&topic, |_| format!("Created topic {}", in_words(&topic)))
         }
         TopicCommand::List { stream } => {
@@ -44,6 +45,7 @@ async fn act(admin: &Admin, screen: &Screen, command: TopicCommand) -> Result<()
             let name = args.topic.to_string();
             let mut topic = TopicView::from(admin.alter_topic(&name, changes(&args.changes)).await?);
             set_segment_age(admin, &mut topic, &name, args.changes.segment_age.as_ref()).await?;
+            set_dedup_messages(admin, &mut topic, &name, args.changes.dedup_messages).await?;
             screen.show(&topic, |_| format!("Topic {}", in_words(&topic)))
         }
         TopicCommand::Delete { topic } => {
@@ -73,11 +75,25 @@ async fn set_segment_age(admin: &Admin, topic: &mut TopicView, name: &str, age: 
     Ok(())
 }
 
+async fn set_dedup_messages(
+    admin: &Admin,
+    topic: &mut TopicView,
+    name: &str,
+    messages: Option<u32>,
+) -> Result<(), Failure> {
+    if let Some(messages) = messages {
+        topic.dedup_messages = (messages != 0).then_some(messages);
+        admin.set_dedup_messages(name, topic.dedup_messages).await?;
+    }
+    Ok(())
+}
+
 /// A topic with its partitions.
 pub(crate) async fn describe(admin: &Admin, topic: &str) -> Result<TopicView, Failure> {
     let description = admin.describe_topic(topic).await?;
     let mut topic = TopicView::from(description.topic);
     topic.segment_age_us = description.segment_age_us;
+    topic.dedup_messages = description.dedup_messages;
     topic.partitions = Some(description.partitions.into_iter().map(PartitionView::from).collect());
     Ok(topic)
 }
@@ -188,6 +204,7 @@ fn properties(screen: &Screen, topic: &TopicView) -> String {
             Value::text(retention(topic) + if retention(topic) == "unlimited" { "" } else { " per partition" }),
         ),
         ("Segments", Value::text(segments(topic))),
+        ("Duplicates", Value::text(duplicates(topic))),
         ("Created", Value::time(&topic.created_at)),
     ])
 }
@@ -195,6 +212,12 @@ fn properties(screen: &Screen, topic: &TopicView) -> String {
 fn segments(topic: &TopicView) -> String {
     let size = topic.segment_bytes.map_or("default size".to_owned(), human_bytes);
     topic.segment_age_us.map_or(size.clone(), |age| format!("{size}, sealed after {}", human_span(age)))
+}
+
+fn duplicates(topic: &TopicView) -> String {
+    topic.dedup_messages.map_or("kept".to_owned(), |messages| {
+        format!("dropped by message id, within the last {} of a partition", human_count(messages.into()))
+    })
 }
 
 #[cfg(test)]

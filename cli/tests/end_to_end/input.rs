@@ -4,6 +4,25 @@ use crate::vocabulary::{Server, run};
 use std::fs;
 
 #[test]
+fn what_a_topic_has_by_its_id_is_told_and_not_sent_again() {
+    let server = Server::start();
+    let topic = server.json(&["topic", "create", "shop/payments", "--partitions", "3", "--dedup-messages", "1000"]);
+    assert_eq!(topic["dedup_messages"], 1000);
+    let produce = ["produce", "shop/payments", "--format", "csv", "--key-field", "payment", "--id-from-key"];
+    for (input, said) in [
+        ("payment,amount\np-1,30\np-2,45\n", "2 messages acknowledged, 0 of them there already"),
+        ("payment,amount\np-2,45\np-3,7\np-3,7\n", "3 messages acknowledged, 2 of them there already"),
+    ] {
+        let run = run(server.command().args(produce), input.as_bytes()).succeeded(&produce);
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+    }
+    assert_eq!(server.consume(&["shop/payments", "--from", "earliest"]).len(), 3);
+    assert_eq!(server.json(&["topic", "describe", "shop/payments"])["dedup_messages"], 1000);
+    server.must(&["topic", "alter", "shop/payments", "--dedup-messages", "0"]);
+    assert_eq!(server.json(&["topic", "describe", "shop/payments"]).get("dedup_messages"), None);
+}
+
+#[test]
 fn csv_rows_become_objects_with_keys() {
     let server = Server::start();
     server.must(&["topic", "create", "a/csv"]);

@@ -437,6 +437,7 @@ const char *call_of(const char *operation) {
       {"topic.purge", "purge_topic"},
       {"topic.trim", "delete_messages"},
       {"topic.set_segment_age", "set_segment_age"},
+      {"topic.set_dedup_messages", "set_dedup_messages"},
       {"topic.producer_progress", "producer_progress"},
       {"topic.list", "list_topics"},
       {"topic.describe", "describe_topic"},

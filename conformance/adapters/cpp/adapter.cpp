@@ -469,6 +469,12 @@ const std::map<std::string, Operation> OPERATIONS = {
        json_int(json_get(c.args, "segment_age_us"), &us);
        return client(c)->set_segment_age(c.needed("topic"), std::chrono::microseconds(us)), Reply(nothing);
      }},
+    {"topic.set_dedup_messages",
+     [](const Command &c) {
+       int64_t messages = 0;
+       json_int(json_get(c.args, "dedup_messages"), &messages);
+       return client(c)->set_dedup_messages(c.needed("topic"), static_cast<uint32_t>(messages)), Reply(nothing);
+     }},
     {"topic.producer_progress",
      [](const Command &c) { return result(client(c)->producer_progress(c.needed("name"), c.needed("partition"))); }},
     {"position.resolve",

@@ -201,6 +201,7 @@ const OPERATIONS = {
   "topic.describe": [Client, (c, a, o) => c.admin.describeTopic(a.topic, o), snake],
   "topic.trim": [Client, (c, a, o) => c.admin.deleteMessages(a.partition, position(a.before), o), snake],
   "topic.set_segment_age": [Client, (c, a, o) => c.admin.setSegmentAge(a.topic, { segmentAgeUs: a.segment_age_us == null ? null : BigInt(a.segment_age_us) }, o), nothing],
+  "topic.set_dedup_messages": [Client, (c, a, o) => c.admin.setDedupMessages(a.topic, { dedupMessages: a.dedup_messages ?? null }, o), nothing],
   "topic.producer_progress": [Client, (c, a, o) => c.admin.producerProgress(a.name, a.partition, o), snake],
   "position.resolve": [Client, (c, a, o) => c.admin.resolvePosition(a.partition, position(a.position), o), snake],
   "user.create": [Client, (c, a, o) => c.admin.createUser(a.user, a.password, a.role, { grants: a.grants ?? undefined }, o), snake],

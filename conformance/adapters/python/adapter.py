@@ -237,6 +237,7 @@ ADMIN = {
     "group.reset_offsets": "reset_offsets",
     "topic.trim": "delete_messages",
     "topic.set_segment_age": "set_segment_age",
+    "topic.set_dedup_messages": "set_dedup_messages",
     "topic.producer_progress": "producer_progress",
     "position.resolve": "resolve_position",
     **{f"{kind}.{verb}": f"{verb}_{kind}" for kind in ("access", "quota") for verb in ("set", "describe")},

@@ -36,6 +36,7 @@ pub const OPS: &[Op] = &[
     op("topic.purge", "admin", true, false, &["topic"]),
     op("topic.trim", "lifecycle", true, false, &["partition", "before"]),
     op("topic.set_segment_age", "lifecycle", true, false, &["topic", "segment_age_us"]),
+    op("topic.set_dedup_messages", "lifecycle", true, false, &["topic", "dedup_messages"]),
     op("topic.producer_progress", "names", true, false, &["name", "partition"]),
     op("topic.list", "admin", true, false, &["stream"]),
     op("topic.describe", "admin", true, false, &["topic"]),

@@ -6,6 +6,7 @@
 
 mod builder;
 mod header;
+mod ids;
 mod message;
 mod reencode;
 mod stored;
@@ -17,6 +18,7 @@ pub use header::{
     FLAG_EXTERNAL_SEQUENCE, FLAG_SERVER_ENCODED, FLAG_SPARSE, FORMAT, MAGIC, PRODUCER_PART_BYTES, ProducerHeader,
     SERVER_PART_BYTES, ServerPart,
 };
+pub use ids::{IdsByIndex, ids, message_ids, without_messages};
 pub use message::{
     MESSAGE_FLAG_HAS_ID, MESSAGE_FLAG_HAS_KEY, MESSAGE_FLAG_NULL_PAYLOAD, MESSAGE_FLAG_TS64, MESSAGE_HEADER_BYTES,
     MessageRef, MessageRefs, MessageSpan, MessageSpans, walk_messages,

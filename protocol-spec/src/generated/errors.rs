@@ -86,6 +86,8 @@ pub enum ErrorCode {
     OffsetRegression = 406,
     /// The group has members; they must leave first.
     GroupNotEmpty = 407,
+    /// Messages of these indices are in the log already, by their ids; nothing of the batch was appended: send the others again.
+    DuplicateMessages = 408,
     /// The server is busy; try again.
     Overloaded = 500,
     /// Too many unanswered requests on this connection.
@@ -194,6 +196,7 @@ impl ErrorCode {
         Self::UnknownProducer,
         Self::OffsetRegression,
         Self::GroupNotEmpty,
+        Self::DuplicateMessages,
         Self::Overloaded,
         Self::TooManyRequests,
         Self::TooManySubscriptions,
@@ -265,6 +268,7 @@ impl ErrorCode {
             405 => Self::UnknownProducer,
             406 => Self::OffsetRegression,
             407 => Self::GroupNotEmpty,
+            408 => Self::DuplicateMessages,
             500 => Self::Overloaded,
             501 => Self::TooManyRequests,
             502 => Self::TooManySubscriptions,
@@ -338,6 +342,7 @@ impl ErrorCode {
             Self::UnknownProducer => "UNKNOWN_PRODUCER",
             Self::OffsetRegression => "OFFSET_REGRESSION",
             Self::GroupNotEmpty => "GROUP_NOT_EMPTY",
+            Self::DuplicateMessages => "DUPLICATE_MESSAGES",
             Self::Overloaded => "OVERLOADED",
             Self::TooManyRequests => "TOO_MANY_REQUESTS",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
@@ -419,6 +424,7 @@ impl ErrorCode {
             | Self::UnknownProducer
             | Self::OffsetRegression
             | Self::GroupNotEmpty
+            | Self::DuplicateMessages
             | Self::ConcurrentCall => ErrorClass::Conflict,
             Self::TooManyRequests
             | Self::TooManySubscriptions
@@ -468,6 +474,7 @@ impl ErrorCode {
             | Self::LogTruncated
             | Self::OffsetRegression
             | Self::GroupNotEmpty
+            | Self::DuplicateMessages
             | Self::TooManySubscriptions
             | Self::TooManyMembers
             | Self::PartitionReadOnly
@@ -543,6 +550,7 @@ impl ErrorCode {
             | Self::UnknownProducer
             | Self::OffsetRegression
             | Self::GroupNotEmpty
+            | Self::DuplicateMessages
             | Self::Overloaded
             | Self::TooManyRequests
             | Self::TooManySubscriptions
@@ -617,6 +625,9 @@ impl ErrorCode {
                 "a commit is below the stored offset and does not say rewind; nothing of it was stored"
             }
             Self::GroupNotEmpty => "the group has members; they must leave first",
+            Self::DuplicateMessages => {
+                "messages of these indices are in the log already, by their ids; nothing of the batch was appended: send the others again"
+            }
             Self::Overloaded => "the server is busy; try again",
             Self::TooManyRequests => "too many unanswered requests on this connection",
             Self::TooManySubscriptions => "too many subscriptions on this connection",
@@ -709,6 +720,7 @@ impl ErrorCode {
             Self::LogTruncated => &["divergence_offset", "leader_epoch"],
             Self::OffsetRegression => &["stored_offset"],
             Self::GroupNotEmpty => &["member_count"],
+            Self::DuplicateMessages => &["indices", "offsets"],
             Self::TooManyRequests
             | Self::TooManySubscriptions
             | Self::TooManyConnections

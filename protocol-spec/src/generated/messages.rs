@@ -225,6 +225,8 @@ pub struct AlterTopic {
     pub changes: TopicChanges,
     /// Age of its first message at which a segment is sealed; 0: the server decides; absent: stays.
     pub segment_age_us: Option<u64>,
+    /// How many of a partition's last messages a new one's id is compared with (6.6); 0: none; absent: stays.
+    pub dedup_messages: Option<u32>,
 }
 
 impl Message for AlterTopic {
@@ -240,20 +242,30 @@ impl Message for AlterTopic {
             topic: Wire::get(reader)?,
             changes: Wire::get(reader)?,
             segment_age_us: None,
+            dedup_messages: None,
         })
     }
     fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
         tags.put(32769, self.segment_age_us.as_ref());
+        tags.put(32770, self.dedup_messages.as_ref());
     }
     fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
         match tag {
             32769 => self.segment_age_us = Some(Wire::get(reader)?),
+            32770 => self.dedup_messages = Some(Wire::get(reader)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
     fn since(&self) -> u16 {
-        [Self::KIND.since(), if self.segment_age_us.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
+        [
+            Self::KIND.since(),
+            if self.segment_age_us.is_some() { 2 } else { 1 },
+            if self.dedup_messages.is_some() { 2 } else { 1 },
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(1)
     }
 }
 impl Call for AlterTopic {
@@ -1851,6 +1863,8 @@ pub struct TopicDescribed {
     pub partitions: Vec<PartitionInfo>,
     /// Age of its first message at which a segment is sealed; absent: the server decides.
     pub segment_age_us: Option<u64>,
+    /// How many of a partition's last messages a new one's id is compared with (6.6); absent: none.
+    pub dedup_messages: Option<u32>,
 }
 
 impl Message for TopicDescribed {
@@ -1860,20 +1874,34 @@ impl Message for TopicDescribed {
         self.partitions.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { topic: Wire::get(reader)?, partitions: Wire::get(reader)?, segment_age_us: None })
+        Ok(Self {
+            topic: Wire::get(reader)?,
+            partitions: Wire::get(reader)?,
+            segment_age_us: None,
+            dedup_messages: None,
+        })
     }
     fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
         tags.put(1, self.segment_age_us.as_ref());
+        tags.put(2, self.dedup_messages.as_ref());
     }
     fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
         match tag {
             1 => self.segment_age_us = Some(Wire::get(reader)?),
+            2 => self.dedup_messages = Some(Wire::get(reader)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
     fn since(&self) -> u16 {
-        [Self::KIND.since(), if self.segment_age_us.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
+        [
+            Self::KIND.since(),
+            if self.segment_age_us.is_some() { 2 } else { 1 },
+            if self.dedup_messages.is_some() { 2 } else { 1 },
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(1)
     }
 }
 impl Reply for TopicDescribed {

@@ -13,7 +13,7 @@ use levada_protocol::partitioner::partition_for_key;
 use levada_protocol::pool::BufferPool;
 use tokio::sync::Notify;
 
-use super::delivery::{BatchDelivery, BatchReceipt, Completion};
+use super::delivery::{BatchDelivery, Completion, Receipts};
 use super::sink::{BatchEvent, CompletionSink, NO_TOKEN};
 use crate::error::{Error, Result};
 use crate::message::{AsMessage, MessageRef};
@@ -351,7 +351,7 @@ impl Accumulator {
     }
 
     /// A batch's fate is known.
-    pub(crate) fn settle(&self, ticket: Ticket, outcome: Result<BatchReceipt>) {
+    pub(crate) fn settle(&self, ticket: Ticket, outcome: Result<Receipts>) {
         {
             let mut state = self.state();
             state.buffered_bytes -= ticket.charged_bytes;
@@ -363,11 +363,26 @@ impl Accumulator {
             }
         }
         if let Some(sink) = &self.sink {
-            sink.complete(BatchEvent { producer: self.id, outcome: outcome.clone(), tokens: ticket.tokens });
+            self.tell(&**sink, &outcome, ticket.tokens);
         }
         ticket.completion.settle(outcome);
         self.space.notify_waiters();
         self.settled.notify_waiters();
+    }
+
+    /// Tells of a batch: once, or for each run of a batch of which the server had some already.
+    fn tell(&self, sink: &dyn CompletionSink, outcome: &Result<Receipts>, mut tokens: Vec<u64>) {
+        let producer = self.id;
+        match outcome {
+            Err(error) => sink.complete(BatchEvent { producer, outcome: Err(error.clone()), tokens }),
+            Ok(receipts) => {
+                for receipt in receipts.iter() {
+                    let rest = tokens.split_off((receipt.message_count as usize).min(tokens.len()));
+                    let tokens = std::mem::replace(&mut tokens, rest);
+                    sink.complete(BatchEvent { producer, outcome: Ok(*receipt), tokens });
+                }
+            }
+        }
     }
 
     /// Refuses everything from now on with that error, and gives out what is left to be settled.

@@ -16,7 +16,7 @@ use levada_protocol::messages::{
 use levada_protocol::{ErrorClass, ErrorCode};
 
 use super::accumulator::{Accumulator, OpenBatch, Pull, TakeOpen, Ticket};
-use super::delivery::BatchReceipt;
+use super::delivery::{BatchReceipt, Receipts};
 use super::lane::{Flight, Lane, sequence_of};
 use crate::backoff::{Backoff, BackoffOptions};
 use crate::environment::Random;
@@ -282,6 +282,7 @@ impl ProducerCore {
             ticket: Some(batch.ticket),
             sent: false,
             maybe_applied: false,
+            dropped: Vec::new(),
         }
     }
 
@@ -480,7 +481,12 @@ impl ProducerCore {
 
     fn finish(&mut self, partition: u32, index: usize, outcome: Result<BatchReceipt>) {
         let failure = outcome.as_ref().err().cloned();
-        if let Some(ticket) = self.lane(partition).flights.remove(index).and_then(|flight| flight.ticket) {
+        let Some(flight) = self.lane(partition).flights.remove(index) else { return };
+        if let Some(ticket) = flight.ticket {
+            let outcome = outcome.map(|receipt| match flight.dropped.as_slice() {
+                [] => receipt.into(),
+                dropped => Receipts::with_dropped(receipt, dropped),
+            });
             self.accumulator.settle(ticket, outcome);
         }
         if let Some(failure) = failure.filter(|_| self.terms.external) {
@@ -509,6 +515,7 @@ impl ProducerCore {
                 };
                 self.finish(partition, index, Ok(receipt));
             }
+            ErrorCode::DuplicateMessages => self.leave_out(partition, index, &error),
             ErrorCode::Fenced => self.stop(&error),
             ErrorCode::UnknownProducer | ErrorCode::LogTruncated if idempotent => {
                 lane.draining = true;
@@ -534,6 +541,39 @@ impl ProducerCore {
                 }
             }
             _ => self.refused_for_class(partition, index, error, now_ms),
+        }
+    }
+
+    /// The log has some of the messages already: what is left of the batch goes again in its place.
+    fn leave_out(&mut self, partition: u32, index: usize, error: &Error) {
+        let (level, durability, idempotent) = (self.terms.level, self.terms.durability, self.terms.idempotent);
+        let lane = self.lane(partition);
+        let flight = &mut lane.flights[index];
+        let first_sequence = sequence_of(flight);
+        let known = duplicates(error);
+        let is_told = flight.leave_out(&known, level);
+        flight.maybe_applied = false;
+        lane.draining = true;
+        if idempotent {
+            lane.renumber_from = Some(lane.renumber_from.map_or(first_sequence, |known| known.min(first_sequence)));
+        }
+        let flight = &lane.flights[index];
+        if !is_told {
+            self.finish(partition, index, Err(error.clone()));
+        } else if flight.message_count == 0 {
+            let nothing = BatchReceipt {
+                partition,
+                base_offset: None,
+                message_count: 0,
+                append_time_us: 0,
+                durability,
+                duplicate: true,
+                server_encoded: false,
+            };
+            self.finish(partition, index, Ok(nothing));
+        } else if flight.ticket.is_none() {
+            // Its fate was told already.
+            lane.flights.remove(index);
         }
     }
 
@@ -695,6 +735,18 @@ fn send(out: &mut Outlet<'_>, produce: &Produce, flight: &mut Flight) {
     let tag = Tag::Produce { partition: produce.partition, serial: flight.serial };
     out.request_with_body(produce, flight.parts.clone(), tag);
     flight.sent = true;
+}
+
+/// The messages that `DUPLICATE_MESSAGES` names: their indices in the batch, and their offsets where it knows them.
+fn duplicates(error: &Error) -> BTreeMap<u32, Option<u64>> {
+    let list = |name| -> Vec<&str> { error.detail(name).unwrap_or_default().split(',').collect() };
+    let (indices, offsets) = (list("indices"), list("offsets"));
+    let read = |(index, offset): (&&str, &&str)| {
+        let offset = if *offset == "-" { None } else { Some(offset.parse().ok()?) };
+        Some((index.parse().ok()?, offset))
+    };
+    let known: Option<BTreeMap<_, _>> = indices.iter().zip(&offsets).map(read).collect();
+    known.filter(|known| known.len() == indices.len() && known.len() == offsets.len()).unwrap_or_default()
 }
 
 fn delivery_timeout(unknown: bool) -> Error {

@@ -529,8 +529,12 @@ impl Serving {
         match request {
             Request::Ping(_) => unreachable!("the machine answers"),
             Request::DescribeTopic(wanted) if wanted.topic == "act" => {
-                let reply =
-                    TopicDescribed { topic: Serving::topic(&state), partitions: Vec::new(), segment_age_us: None };
+                let reply = TopicDescribed {
+                    topic: Serving::topic(&state),
+                    partitions: Vec::new(),
+                    segment_age_us: None,
+                    dedup_messages: None,
+                };
                 self.machine.reply(correlation, &reply);
             }
             Request::DescribeTopic(_) => self.machine.fail(correlation, &error(ErrorCode::TopicNotFound, &[])),

@@ -5,7 +5,7 @@ use levada_protocol::messages::{self as wire, StreamInfo, TokenInfo, TopicInfo, 
 
 use crate::config::check_segment_bytes;
 use crate::failure::Failure;
-use crate::metadata::model::{Compression, Role, Stream, Token, Topic, TopicOptions, User};
+use crate::metadata::model::{Compression, Role, Stream, Token, Topic, TopicOptions, TopicSupplement, User};
 use crate::metadata::{Snapshot, State};
 
 /// A durability a topic can have.
@@ -76,7 +76,7 @@ pub(super) fn topic_options(options: &wire::TopicOptions) -> Result<TopicOptions
         retention_bytes: options.retention_bytes,
         retention_age_us: options.retention_age_us,
         segment_bytes: options.segment_bytes,
-        segment_age_us: None,
+        supplement: TopicSupplement::default(),
     };
     check_options(&options)?;
     Ok(options)
@@ -100,7 +100,7 @@ pub(super) fn changed_options(now: &TopicOptions, changes: &wire::TopicChanges) 
         retention_bytes: changed(now.retention_bytes, changes.retention_bytes),
         retention_age_us: changed(now.retention_age_us, changes.retention_age_us),
         segment_bytes: changed(now.segment_bytes, changes.segment_bytes),
-        segment_age_us: now.segment_age_us,
+        supplement: now.supplement,
     };
     if options.partition_count < now.partition_count {
         let message = format!("partitions may only be added: the topic has {}", now.partition_count);

@@ -11,7 +11,7 @@ use levada_storage::Durability;
 use super::{Access, Rights, SYSTEM_STREAM, authorize};
 use crate::auth::{Credential, Principal};
 use crate::metadata::event::*;
-use crate::metadata::model::{Compression, Role, TopicOptions};
+use crate::metadata::model::{Compression, Role, TopicOptions, TopicSupplement};
 use crate::metadata::{Actions, Grant, Snapshot, State};
 use crate::pattern::TopicPattern;
 
@@ -87,7 +87,7 @@ fn world() -> Snapshot {
         retention_bytes: None,
         retention_age_us: None,
         segment_bytes: None,
-        segment_age_us: None,
+        supplement: TopicSupplement::default(),
     };
     let mut events: Vec<Event> = vec![ClusterBorn { cluster_id: 7, node_id: 1, format_level: 1, at_us: 0 }.into()];
     let topics = [(SHOP_ORDERS, "shop", "orders"), (OTHER_THING, "other", "thing"), (AUDIT, SYSTEM_STREAM, "audit")];

@@ -27,6 +27,7 @@ use crate::auth::{Hasher, Principal, TokenSecret};
 use crate::env::CoreEnv;
 use crate::failure::Failure;
 use crate::metadata::event::{Event, ProducerIdBlock, TopicRemoved};
+use crate::metadata::model::TopicSupplement;
 use crate::metadata::state::LEVEL_2;
 use crate::metadata::{CommitError, Layout, MetadataStore, Snapshot, directories};
 
@@ -310,8 +311,9 @@ impl MetadataOwner {
                 }
                 Request::DescribeTopic(request) => match snapshot.find_topic(&request.stream, &request.topic) {
                     Ok(topic) => shards.describe(topic.topic_id).await.map(|partitions| {
-                        let segment_age_us = topic.options.segment_age_us;
-                        TopicDescribed { topic: topic_info(&snapshot, topic), partitions, segment_age_us }.into()
+                        let TopicSupplement { segment_age_us, dedup_messages } = topic.options.supplement;
+                        let topic = topic_info(&snapshot, topic);
+                        TopicDescribed { topic, partitions, segment_age_us, dedup_messages }.into()
                     }),
                     Err(failure) => Err(failure),
                 },

@@ -15,13 +15,16 @@ use crate::failure::Failure;
 use crate::metadata::Snapshot;
 use crate::metadata::event::{
     Event, StreamCreated, TopicAltered as TopicWasAltered, TopicCreated as TopicWasCreated,
-    TopicDeleted as TopicWasDeleted, TopicSegmentAgeChanged,
+    TopicDeleted as TopicWasDeleted, TopicSupplemented,
 };
-use crate::metadata::model::Topic;
+use crate::metadata::model::{Topic, TopicSupplement};
 use crate::metadata::snapshot::stream_not_found;
 
 /// Segments younger than this would be all headers.
 const MIN_SEGMENT_AGE_US: u64 = 1_000_000;
+
+/// The ids of so many messages take a partition less than 10 MB of memory.
+const MAX_DEDUP_MESSAGES: u32 = 100_000;
 
 pub(super) fn create(snapshot: &Snapshot, request: &CreateTopic, now_us: i64) -> Result<Change, Failure> {
     names::check(&request.stream)?;
@@ -55,11 +58,13 @@ pub(super) fn alter(snapshot: &Snapshot, request: &AlterTopic) -> Result<Change,
     if options != topic.options {
         events.push(TopicWasAltered { topic_id, options }.into());
     }
-    if let Some(asked) = request.segment_age_us {
-        let segment_age_us = segment_age(asked)?;
-        if segment_age_us != topic.options.segment_age_us {
-            events.push(TopicSegmentAgeChanged { topic_id, segment_age_us }.into());
-        }
+    let now = topic.options.supplement;
+    let supplement = TopicSupplement {
+        segment_age_us: request.segment_age_us.map_or(Ok(now.segment_age_us), segment_age)?,
+        dedup_messages: request.dedup_messages.map_or(Ok(now.dedup_messages), dedup_messages)?,
+    };
+    if supplement != now {
+        events.push(TopicSupplemented { topic_id, supplement }.into());
     }
     Ok(Change::new(events, move |snapshot| Ok(TopicAltered { topic: topic_info(snapshot, snapshot.topic(topic_id)?) })))
 }
@@ -70,6 +75,18 @@ fn segment_age(asked_us: u64) -> Result<Option<u64>, Failure> {
         0 => Ok(None),
         MIN_SEGMENT_AGE_US..=MAX_SEGMENT_ROLL_AGE_US => Ok(Some(asked_us)),
         _ => Err(Failure::invalid("segment_age_us", "a segment is sealed after 1 second to 24 hours")),
+    }
+}
+
+/// Zero compares with none.
+fn dedup_messages(asked: u32) -> Result<Option<u32>, Failure> {
+    match asked {
+        0 => Ok(None),
+        1..=MAX_DEDUP_MESSAGES => Ok(Some(asked)),
+        _ => {
+            let message = format!("ids are compared with those of at most the last {MAX_DEDUP_MESSAGES} messages");
+            Err(Failure::invalid("dedup_messages", message))
+        }
     }
 }
 

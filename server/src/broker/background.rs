@@ -72,7 +72,7 @@ impl Shard {
     }
 
     async fn apply_retention(&self) {
-        let aging = self.slots_whose(|options| is_limited(options) || options.segment_age_us.is_some());
+        let aging = self.slots_whose(|options| is_limited(options) || options.supplement.segment_age_us.is_some());
         for slot in aging {
             let Ok(log) = slot.log() else { continue };
             let (topic_id, partition) = (slot.topic_id, slot.partition);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
-use levada_protocol::batch::{Codec, ProducerHeader, Reencoder};
+use levada_protocol::batch::{BatchError, Codec, IdsByIndex, ProducerHeader, Reencoder, message_ids};
 use levada_protocol::codec::DEFAULT_ZSTD_LEVEL;
 use tokio::sync::oneshot;
 
@@ -41,15 +41,35 @@ pub struct Encoding {
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) bytes: Bytes,
+    /// Ids of its messages with their indices, where the topic drops duplicates.
+    pub(super) ids: IdsByIndex,
     /// Whether the server encoded it anew.
     pub(super) is_anew: bool,
     _charge: Option<SharedCharge>,
 }
 
 impl Content {
-    /// As its producer sent it.
-    pub(super) fn as_sent(bytes: Bytes) -> Self {
-        Self { bytes, is_anew: false, _charge: None }
+    /// As its producer sent it. Ids are at most as large as an uncompressed batch they are from.
+    pub(super) fn as_sent(bytes: Bytes, ids: IdsByIndex) -> Self {
+        Self { bytes, ids, is_anew: false, _charge: None }
+    }
+}
+
+/// What is to be done with a batch before it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    /// The codec it is to have, if that is another than its own.
+    pub(super) codec: Option<Codec>,
+    /// Whether the ids of its messages are asked for.
+    pub(super) ids: bool,
+}
+
+impl Work {
+    fn done_on(self, sent: &[u8]) -> Result<(Option<Bytes>, IdsByIndex), BatchError> {
+        let ids = if self.ids { message_ids(sent)? } else { Vec::new() };
+        let Some(codec) = self.codec else { return Ok((None, ids)) };
+        let anew = REENCODER.with_borrow_mut(|reencoder| reencoder.reencode(sent, codec, ZSTD_LEVEL))?;
+        Ok((anew, ids))
     }
 }
 
@@ -79,38 +99,38 @@ impl Encoding {
         &self,
         batch: Bytes,
         header: &ProducerHeader,
-        codec: Codec,
+        work: Work,
         then: impl FnOnce() + 'static,
     ) -> Outcome {
         let outcome = Outcome::default();
         let (encoding, place) = (self.clone(), Rc::clone(&outcome));
         let expanded_bytes = header.uncompressed_length as usize;
         tokio::task::spawn_local(async move {
-            let content = encoding.encode(batch, expanded_bytes, codec).await;
+            let content = encoding.encode(batch, expanded_bytes, work).await;
             *place.borrow_mut() = Some(content);
             then();
         });
         outcome
     }
 
-    async fn encode(&self, batch: Bytes, expanded_bytes: usize, codec: Codec) -> Result<Content, Failure> {
+    async fn encode(&self, batch: Bytes, expanded_bytes: usize, work: Work) -> Result<Content, Failure> {
         // Once plain, once compressed.
         let mut charge = self.budget.take(2 * expanded_bytes).await;
-        let (done, outcome) = oneshot::channel();
         let sent = batch.clone();
-        self.offload.run(Box::new(move || {
-            let anew = REENCODER.with_borrow_mut(|reencoder| reencoder.reencode(&sent, codec, ZSTD_LEVEL));
-            drop(sent);
-            // Nobody waits when the server stops.
-            drop(done.send(anew));
-        }));
-        let lost = |_| Failure::because(ErrorCode::Internal, "a thread that encodes batches has ended");
-        Ok(match outcome.await.map_err(lost)?? {
-            None => Content::as_sent(batch),
-            Some(bytes) => {
-                charge.shrink_to(bytes.len());
-                Content { bytes, is_anew: true, _charge: Some(charge) }
-            }
-        })
+        let (anew, ids) = self.offloaded(move || work.done_on(&sent)).await??;
+        let (is_anew, anew_bytes) = (anew.is_some(), anew.as_ref().map_or(0, Bytes::len));
+        charge.shrink_to(anew_bytes + size_of_val(ids.as_slice()));
+        Ok(Content { bytes: anew.unwrap_or(batch), ids, is_anew, _charge: Some(charge) })
+    }
+
+    /// Runs `job` off the cores.
+    pub(super) async fn offloaded<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (done, outcome) = oneshot::channel();
+        // Nobody waits when the server stops.
+        self.offload.run(Box::new(move || drop(done.send(job()))));
+        outcome.await.map_err(|_| Failure::because(ErrorCode::Internal, "a thread that works for the cores has ended"))
     }
 }

@@ -14,6 +14,7 @@ pub mod partition;
 pub mod position;
 pub mod produce;
 pub mod readable;
+mod recent_ids;
 pub mod routing;
 pub mod sequences;
 pub mod shard;

@@ -14,9 +14,11 @@ use levada_protocol::messages::{Durability, PRODUCE_ACK_DUPLICATE, PartitionInfo
 use levada_storage::{Append, Partition, ProgressSink, Ticket, TicketState, Watch};
 use tokio::sync::Notify;
 
+use crate::broker::encoding::codec_of;
 use crate::broker::link::Origin;
 use crate::broker::message::{DataReply, ToConnection};
 use crate::broker::produce::OrderedBatch;
+use crate::broker::recent_ids::Ids;
 use crate::failure::Failure;
 use crate::metadata::model::{Compression, Topic};
 
@@ -38,6 +40,8 @@ pub struct PartitionSlot {
     pub progress: Notify,
     /// Told of every commit and every batch encoded: what is parked may be written.
     pub(super) room: Notify,
+    /// Ids of its last messages, where its topic drops duplicates.
+    pub(super) ids: RefCell<Ids>,
     last_visible_end: Cell<u64>,
     /// Bytes of batches appended since start.
     pub(super) appended_bytes: Cell<u64>,
@@ -78,6 +82,7 @@ impl PartitionSlot {
             parked: RefCell::default(),
             progress: Notify::new(),
             room: Notify::new(),
+            ids: RefCell::new(Ids::Unread),
             last_visible_end: Cell::new(visible_end),
             appended_bytes: Cell::new(0),
         });
@@ -122,6 +127,16 @@ impl PartitionSlot {
     /// The codec that its topic asks for.
     pub(super) fn compression(&self) -> Compression {
         self.topic.borrow().options.compression
+    }
+
+    /// How many of its last messages a new one's id is compared with, if its topic drops duplicates.
+    pub(super) fn dedup_messages(&self) -> Option<u32> {
+        self.topic.borrow().options.supplement.dedup_messages
+    }
+
+    /// Whether batches for it are kept in memory until they are ready to be written.
+    pub(super) fn holds_batches(&self) -> bool {
+        codec_of(self.compression()).is_some() || self.dedup_messages().is_some()
     }
 
     pub(super) fn set_topic(&self, topic: Arc<Topic>) {

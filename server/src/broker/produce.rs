@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_protocol::ErrorCode;
-use levada_protocol::batch::{self, ProducerHeader};
+use levada_protocol::batch::{self, Codec, ProducerHeader};
 use levada_protocol::messages::{Durability, PRODUCE_ACK_SERVER_ENCODED, Produce};
-use levada_storage::AppendError;
+use levada_storage::{Append, AppendError, Partition};
 
-use crate::broker::encoding::{Content, Outcome, codec_of};
+use crate::broker::encoding::{Content, Outcome, Work, codec_of};
 use crate::broker::link::Origin;
 use crate::broker::message::ToConnection;
 use crate::broker::partition::PartitionSlot;
+use crate::broker::recent_ids::{self, Ids, Known, duplicates};
 use crate::broker::shard::{Caller, Shard};
 use crate::failure::Failure;
 use crate::metadata::state::LEVEL_2;
@@ -41,8 +42,8 @@ enum Body {
 #[derive(Debug)]
 pub(super) struct OrderedBatch {
     body: Body,
-    /// Id and epoch.
-    producer: (u64, u32),
+    /// As it was sent.
+    header: ProducerHeader,
     ask: levada_storage::Durability,
     /// Whether its connection reads no more while it is parked. Where batches are encoded they are on the connection's
     /// account until they are answered instead ([`Shard::holds_batches`]), so that other partitions' go on.
@@ -98,11 +99,11 @@ impl Shard {
             let slot = self.accept(request)?;
             let checked = self.decode(body)?;
             let ask = self.admit(request.durability)?;
-            let stops_reading = codec_of(slot.compression()).is_none();
-            let producer = (checked.header.producer_id, checked.header.producer_epoch);
+            let stops_reading = !slot.holds_batches();
+            let header = checked.header;
             let body = self.encode(&slot, checked)?;
             let origin = caller.origin.clone();
-            let ordered = OrderedBatch { body, producer, ask, stops_reading, correlation, origin };
+            let ordered = OrderedBatch { body, header, ask, stops_reading, correlation, origin };
             let Some(next) = order(&slot, ordered) else { return Ok(()) };
             match self.write(&slot, next)? {
                 Written::Appended => {}
@@ -154,29 +155,47 @@ impl Shard {
         }
     }
 
-    /// Encode: begins it where the topic asks for another codec than the batch has.
+    /// Encode: begins it where the topic asks for another codec than the batch has, or for ids that are not in the open.
     fn encode(&self, slot: &Rc<PartitionSlot>, batch: CheckedBatch) -> Result<Body, Failure> {
         let CheckedBatch { bytes, header } = batch;
-        let Some(codec) = codec_of(slot.compression()).filter(|codec| *codec != header.codec) else {
-            return Ok(Body::Whole(Content::as_sent(bytes)));
-        };
+        let codec = codec_of(slot.compression()).filter(|codec| *codec != header.codec);
+        let work = Work { codec, ids: slot.dedup_messages().is_some() };
+        if codec.is_none() && !(work.ids && header.codec != Codec::None) {
+            let ids = if work.ids { batch::message_ids(&bytes)? } else { Vec::new() };
+            return Ok(Body::Whole(Content::as_sent(bytes, ids)));
+        }
         // No work for a partition that takes nothing, and no line that nobody would end.
         slot.log()?;
         let told = Rc::clone(slot);
-        Ok(Body::Encoding(self.encoding.start(bytes, &header, codec, move || told.room.notify_waiters())))
+        Ok(Body::Encoding(self.encoding.start(bytes, &header, work, move || told.room.notify_waiters())))
     }
 
     /// Write, and the way to durable and ack: the receipt is given by the partition when the ticket is reached.
-    fn write(&self, slot: &Rc<PartitionSlot>, mut batch: OrderedBatch) -> Result<Written, Failure> {
+    fn write(self: &Rc<Self>, slot: &Rc<PartitionSlot>, mut batch: OrderedBatch) -> Result<Written, Failure> {
         let log = slot.log()?;
-        let Some(Content { bytes, is_anew, .. }) = batch.content()? else { return Ok(Written::NotYet(batch)) };
+        let (producer_id, producer_epoch) = (batch.header.producer_id, batch.header.producer_epoch);
+        let is_external = batch.header.flags & batch::FLAG_EXTERNAL_SEQUENCE != 0;
+        let Some(content) = batch.content()? else { return Ok(Written::NotYet(batch)) };
+        // A named producer that was taken over is fenced everywhere at once, parked batches included.
+        let numbering = self.snapshot.borrow().check_named(producer_id, producer_epoch)?;
+        // What a retry sends again is told from its sequences, before its ids; sequences of the application tell all of it.
+        if let Some(window) = slot.dedup_messages()
+            && !is_external
+            && log.is_new(&content.bytes, numbering)?
+        {
+            match self.look_up(slot, &log, window, &content.ids) {
+                Known::None => {}
+                Known::NotYet => return Ok(Written::NotYet(batch)),
+                Known::Some(known) => return Err(duplicates(&known)),
+            }
+        }
+        let Content { bytes, is_anew, .. } = content;
         let (bytes, flags) = (bytes.clone(), if *is_anew { PRODUCE_ACK_SERVER_ENCODED } else { 0 });
         let length = bytes.len() as u64;
-        // A named producer that was taken over is fenced everywhere at once, parked batches included.
-        let numbering = self.snapshot.borrow().check_named(batch.producer.0, batch.producer.1)?;
         match log.append_numbered(bytes, batch.ask, numbering) {
             Ok(append) => {
                 let OrderedBatch { body, correlation, origin, .. } = batch;
+                note_ids(slot, &append, &body);
                 // The read buffer is reused as soon as nothing holds a piece of it.
                 drop(body);
                 slot.appended_bytes.set(slot.appended_bytes.get() + length);
@@ -186,6 +205,35 @@ impl Shard {
             }
             Err(AppendError::Full) => Ok(Written::NotYet(batch)),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What the ids of a batch are to a partition whose last `window` messages count. Reads them back from the log if that
+    /// was not done yet.
+    fn look_up(
+        self: &Rc<Self>,
+        slot: &Rc<PartitionSlot>,
+        log: &Rc<Partition>,
+        window: u32,
+        ids: &[(u32, [u8; 16])],
+    ) -> Known {
+        let mut state = slot.ids.borrow_mut();
+        match &*state {
+            Ids::Known(recent) if recent.window() == window => {
+                let marks = log.watermarks();
+                recent.find(ids, marks.log_start_offset, marks.visible_end_offset)
+            }
+            Ids::Reading => Known::NotYet,
+            Ids::Known(_) | Ids::Unread => {
+                *state = Ids::Reading;
+                let (encoding, slot, log) = (self.encoding.clone(), Rc::clone(slot), Rc::clone(log));
+                tokio::task::spawn_local(async move {
+                    let read = recent_ids::read(&log, &encoding, window).await;
+                    *slot.ids.borrow_mut() = read.map_or(Ids::Unread, Ids::Known);
+                    slot.room.notify_waiters();
+                });
+                Known::NotYet
+            }
         }
     }
 
@@ -199,7 +247,7 @@ impl Shard {
 
     /// Writes what is parked, in order, as the log makes room and batches are encoded. One such task runs per partition: it
     /// is started by the first batch that parks, and later ones find the line not empty.
-    async fn write_parked(&self, slot: &Rc<PartitionSlot>) {
+    async fn write_parked(self: &Rc<Self>, slot: &Rc<PartitionSlot>) {
         loop {
             let Ok(log) = slot.log() else { return slot.refuse_parked() };
             log.writable().await;
@@ -234,6 +282,19 @@ impl Shard {
                 () = tokio::time::sleep(RETRY) => {}
             }
         }
+    }
+}
+
+/// Keeps the ids of what was appended, where the topic drops duplicates.
+fn note_ids(slot: &PartitionSlot, append: &Append, body: &Body) {
+    let mut ids = slot.ids.borrow_mut();
+    match (&mut *ids, slot.dedup_messages(), body) {
+        // Should the topic ask for them again, what came meanwhile counts too.
+        (_, None, _) => *ids = Ids::Unread,
+        (Ids::Known(recent), Some(_), Body::Whole(content)) if !append.duplicate => {
+            recent.note(append.base_offset, append.last_offset + 1, &content.ids);
+        }
+        _ => {}
     }
 }
 

@@ -13,7 +13,7 @@ use levada_protocol::ErrorCode;
 use levada_storage::{PartitionConfig, Storage};
 use tokio::sync::Mutex;
 
-use crate::broker::encoding::{Encoding, codec_of};
+use crate::broker::encoding::Encoding;
 use crate::broker::link::{ConnectionId, Link, Origin};
 use crate::broker::message::{DataRequest, ShardMessage, ToConnection};
 use crate::broker::partition::PartitionSlot;
@@ -182,11 +182,11 @@ impl Shard {
         }
     }
 
-    /// Whether a batch for that partition, if it is here, is kept in memory until its turn: its topic asks for a codec.
+    /// Whether a batch for that partition, if it is here, is kept in memory until its turn.
     #[must_use]
     pub fn holds_batches(&self, topic_id: u32, partition: u32) -> bool {
         let slots = self.slots.borrow();
-        slots.get(&(topic_id, partition)).is_some_and(|slot| codec_of(slot.compression()).is_some())
+        slots.get(&(topic_id, partition)).is_some_and(|slot| slot.holds_batches())
     }
 
     /// The routes to all shards.

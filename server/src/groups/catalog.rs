@@ -70,7 +70,7 @@ impl Catalog {
     /// For tests: a topic with that many partitions, or gone with none; what [`Catalog::follow`] would tell.
     #[cfg(test)]
     pub(super) fn set(&mut self, topic_id: u32, stream: &str, name: &str, partition_count: u32) -> Vec<u32> {
-        use crate::metadata::model::TopicOptions;
+        use crate::metadata::model::{TopicOptions, TopicSupplement};
         if partition_count == 0 {
             self.topics.remove(&topic_id);
             return vec![topic_id];
@@ -82,7 +82,7 @@ impl Catalog {
             retention_bytes: None,
             retention_age_us: None,
             segment_bytes: None,
-            segment_age_us: None,
+            supplement: TopicSupplement::default(),
         };
         let topic = Topic { topic_id, stream_id: 1, name: name.to_owned(), options, created_at_us: 0 };
         self.topics.insert(topic_id, CatalogTopic { stream: stream.into(), topic: Arc::new(topic) });

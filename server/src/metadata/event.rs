@@ -6,7 +6,7 @@
 
 use crate::metadata::access::{Grant, Quota};
 use crate::metadata::codec::{CodecError, Input, Stored, get_events, put_events, stored_events};
-use crate::metadata::model::{Role, TopicOptions};
+use crate::metadata::model::{Role, TopicOptions, TopicSupplement};
 
 const RECORD_FORMAT: u16 = 1;
 
@@ -184,12 +184,12 @@ stored_events! {
             /// Microseconds since the Unix epoch.
             at_us: i64,
         }
-        /// The age at which a topic's segments are sealed changed. From format level 2.
-        38 v 1 TopicSegmentAgeChanged {
+        /// What a topic has beside the settings of format level 1 changed. From format level 2.
+        38 v 1 TopicSupplemented {
             /// Which.
             topic_id: u32,
-            /// Microseconds; absent: the server decides.
-            segment_age_us: Option<u64>,
+            /// All of it.
+            supplement: TopicSupplement,
         }
     }
 }
@@ -204,7 +204,7 @@ impl Event {
             Self::TokenScoped(_) => Some("the scope of a token"),
             Self::QuotaSet(_) => Some("a quota"),
             Self::NamedProducerOpened(_) => Some("a named producer"),
-            Self::TopicSegmentAgeChanged(_) => Some("a segment age"),
+            Self::TopicSupplemented(_) => Some("a segment age, or dropping messages by id"),
             Self::ClusterBorn(_)
             | Self::FormatLevelRaised(_)
             | Self::StreamCreated(_)

@@ -64,9 +64,8 @@ pub struct TopicOptions {
     pub retention_age_us: Option<u64>,
     /// Size at which a segment is sealed; absent is the server's default.
     pub segment_bytes: Option<u64>,
-    /// Age of its first message at which a segment is sealed, microseconds; absent: the server decides. Set by
-    /// `TopicSegmentAgeChanged` alone.
-    pub segment_age_us: Option<u64>,
+    /// The rest. Set by `TopicSupplemented` alone.
+    pub supplement: TopicSupplement,
 }
 
 impl Stored for TopicOptions {
@@ -87,7 +86,7 @@ impl Stored for TopicOptions {
             retention_bytes: Stored::get(input)?,
             retention_age_us: Stored::get(input)?,
             segment_bytes: Stored::get(input)?,
-            segment_age_us: None,
+            supplement: TopicSupplement::default(),
         })
     }
 }
@@ -101,7 +100,7 @@ impl TopicOptions {
             segment_bytes: self.segment_bytes.unwrap_or(defaults.segment_bytes),
             retention_bytes: self.retention_bytes,
             retention_age_us: self.retention_age_us,
-            segment_roll_age_us: self.segment_age_us.unwrap_or(defaults.segment_roll_age_us),
+            segment_roll_age_us: self.supplement.segment_age_us.unwrap_or(defaults.segment_roll_age_us),
             ..defaults.clone()
         }
     }
@@ -230,11 +229,11 @@ stored_struct! {
 
 stored_struct! {
     /// What a topic has beside the settings of format level 1.
-    #[derive(Clone, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     TopicSupplement {
-        /// Which.
-        topic_id: u32,
-        /// As in the settings.
+        /// Age of its first message at which a segment is sealed, microseconds; absent: the server decides.
         segment_age_us: Option<u64>,
+        /// How many of a partition's last messages a new one's id is compared with; absent: none.
+        dedup_messages: Option<u32>,
     }
 }

@@ -130,7 +130,7 @@ impl State {
                     topic_id: created.topic_id,
                     stream_id: created.stream_id,
                     name: created.name.clone(),
-                    options: TopicOptions { segment_age_us: None, ..created.options.clone() },
+                    options: TopicOptions { supplement: TopicSupplement::default(), ..created.options.clone() },
                     created_at_us: created.at_us,
                 });
             }
@@ -140,9 +140,8 @@ impl State {
                 let grows = topic.options.partition_count <= altered.options.partition_count;
                 ensure(grows, || format!("topic {} lost partitions", altered.topic_id))?;
                 let topic = Arc::make_mut(topic);
-                let segment_age_us = topic.options.segment_age_us;
-                topic.options = altered.options.clone();
-                topic.options.segment_age_us = segment_age_us;
+                let supplement = topic.options.supplement;
+                topic.options = TopicOptions { supplement, ..altered.options.clone() };
             }
             Event::TopicDeleted(deleted) => {
                 let topic = self.topics.remove(&deleted.topic_id);
@@ -278,11 +277,11 @@ impl State {
                     opened_at_us: opened.at_us,
                 });
             }
-            Event::TopicSegmentAgeChanged(changed) => {
-                ensure(LEVEL_2 <= self.format_level, || "a segment age below format level 2".into())?;
+            Event::TopicSupplemented(changed) => {
+                ensure(LEVEL_2 <= self.format_level, || "a topic's supplement below format level 2".into())?;
                 let topic = self.topics.get_mut(&changed.topic_id);
                 let topic = topic.ok_or_else(|| Contradiction(format!("no topic {}", changed.topic_id)))?;
-                Arc::make_mut(topic).options.segment_age_us = changed.segment_age_us;
+                Arc::make_mut(topic).options.supplement = changed.supplement;
             }
         }
         Ok(())
@@ -411,12 +410,9 @@ impl State {
         }
         if SNAPSHOT_LEVEL_2 <= version {
             put_all(self.named_producers.values(), &mut out);
-            let supplement = |topic: &Arc<Topic>| {
-                let segment_age_us = topic.options.segment_age_us?;
-                Some(TopicSupplement { topic_id: topic.topic_id, segment_age_us: Some(segment_age_us) })
-            };
-            let supplements: Vec<TopicSupplement> = self.topics.values().filter_map(supplement).collect();
-            put_all(supplements.iter(), &mut out);
+            let supplements = self.topics.values().map(|topic| (topic.topic_id, topic.options.supplement));
+            let given: Vec<_> = supplements.filter(|(_, given)| *given != TopicSupplement::default()).collect();
+            put_table(given.into_iter(), &mut out);
         }
         out
     }
@@ -460,9 +456,9 @@ impl State {
         }
         if SNAPSHOT_LEVEL_2 <= version {
             Vec::get(&mut input)?.into_iter().for_each(|producer| state.insert_named_producer(producer));
-            for supplement in Vec::<TopicSupplement>::get(&mut input)? {
-                if let Some(topic) = state.topics.get_mut(&supplement.topic_id) {
-                    Arc::make_mut(topic).options.segment_age_us = supplement.segment_age_us;
+            for (topic_id, supplement) in get_table(&mut input)? {
+                if let Some(topic) = state.topics.get_mut(&topic_id) {
+                    Arc::make_mut(topic).options.supplement = supplement;
                 }
             }
         }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::metadata::access::{Actions, Grant, Quota};
 use crate::metadata::event::*;
-use crate::metadata::model::{Compression, Role, TopicOptions};
+use crate::metadata::model::{Compression, Role, TopicOptions, TopicSupplement};
 use crate::metadata::store::FORMAT_LEVEL;
 use crate::metadata::{Layout, MetadataError, MetadataStore, State, directories};
 use crate::pattern::TopicPattern;
@@ -38,7 +38,7 @@ fn options() -> impl Strategy<Value = TopicOptions> {
             retention_bytes,
             retention_age_us,
             segment_bytes,
-            segment_age_us: None,
+            supplement: TopicSupplement::default(),
         },
     )
 }
@@ -100,11 +100,12 @@ fn event() -> impl Strategy<Value = Event> {
         (1..9u64, id(), name(), id(), time()).prop_map(|(producer_id, user_id, name, epoch, at_us)| {
             NamedProducerOpened { producer_id, user_id, name, epoch, at_us }.into()
         }),
-        (id(), proptest::option::of(any::<u64>())).prop_map(|(topic_id, segment_age_us)| TopicSegmentAgeChanged {
-            topic_id,
-            segment_age_us
-        }
-        .into()),
+        (id(), proptest::option::of(any::<u64>()), proptest::option::of(any::<u32>())).prop_map(
+            |(topic_id, segment_age_us, dedup_messages)| {
+                let supplement = TopicSupplement { segment_age_us, dedup_messages };
+                TopicSupplemented { topic_id, supplement }.into()
+            }
+        ),
         (id(), proptest::collection::vec(name(), 0..2), grants()).prop_map(|(user_id, roles, grants)| AccessSet {
             user_id,
             roles,
@@ -270,7 +271,7 @@ fn changes() -> Vec<Vec<Event>> {
         retention_bytes: None,
         retention_age_us: None,
         segment_bytes: None,
-        segment_age_us: None,
+        supplement: TopicSupplement::default(),
     };
     let mut wider = options.clone();
     wider.partition_count = 3;

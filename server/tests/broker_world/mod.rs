@@ -24,6 +24,7 @@ use levada_server::edge::{ConnectionLimits, Connections, Edge, EdgeOptions};
 use levada_server::env::{Accepted, BlockingJob, Clock, Duplex, Offload, Random, Socket};
 use levada_server::groups::{GroupsHandle, GroupsOptions, GroupsOwner};
 use levada_server::metadata::event::{ClusterBorn, Event, StreamCreated, TopicAltered, TopicCreated, TopicDeleted};
+use levada_server::metadata::model::TopicSupplement;
 use levada_server::metadata::store::FORMAT_LEVEL;
 use levada_server::metadata::{Compression, Layout, Snapshot, State, TopicOptions};
 use levada_storage::buffer::BufferPool;
@@ -396,7 +397,7 @@ pub(crate) fn topic_options(partition_count: u32) -> TopicOptions {
         retention_bytes: None,
         retention_age_us: None,
         segment_bytes: None,
-        segment_age_us: None,
+        supplement: TopicSupplement::default(),
     }
 }
 

@@ -67,6 +67,12 @@ impl History {
         self.sends.len() - 1
     }
 
+    /// It is handed over once more, in no order with others.
+    pub(crate) fn again(&mut self, send: usize, session: u64) {
+        self.sends[send].session = session;
+        self.sends[send].outcome = Outcome::Unknown;
+    }
+
     pub(crate) fn acked(&mut self, send: usize, partition: u32, offset: Option<u64>) {
         let at = self.tick();
         if self.sends[send].partition != partition {

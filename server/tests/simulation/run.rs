@@ -148,7 +148,11 @@ async fn play(world: &Rc<World>, mut told: mpsc::UnboundedReceiver<()>, outcome:
     crash_and_start(world, outcome, &mut told).await?;
     for feed in &world.feeds {
         let log = read_everything(world, feed).await?;
-        let broken = check(&feed.history.borrow(), &log, feed.durability);
+        let history = feed.history.borrow();
+        let mut broken = check(&history, &log, feed.durability);
+        if feed.drops_duplicates && history.acked_count() < history.sends.len() {
+            broken.push("a message that was sent again and again was never acknowledged".into());
+        }
         outcome.broken.extend(broken.into_iter().map(|text| format!("{}: {text}", feed.topic)));
     }
     check_topics(world, &known, outcome).await;

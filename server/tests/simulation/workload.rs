@@ -23,12 +23,35 @@ pub(crate) async fn create_topic(world: &World, feed: &Feed) {
     let options = TopicOptions { durability: feed.durability, ..topic_options(PARTITIONS) };
     loop {
         match client.admin().create_topic(feed.topic, options.clone()).await {
-            Ok(_) => return,
-            Err(error) if error.is(ErrorCode::AlreadyExists) => return,
+            Ok(_) => break,
+            Err(error) if error.is(ErrorCode::AlreadyExists) => break,
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+    while feed.drops_duplicates && client.admin().set_dedup_messages(feed.topic, Some(1000)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
+
+/// A message of one feed, and its number in the history.
+struct Sending {
+    number: usize,
+    partition: u32,
+    value: String,
+}
+
+impl Sending {
+    fn message(&self, feed: &Feed, random: &mut Seeded) -> Message {
+        let padding = usize::try_from(random.below(0..2000)).unwrap_or(0);
+        let message = Message::new(format!("{} {:padding$}", self.value, "")).partition(self.partition);
+        // No two values of a feed are the same.
+        let id = || std::array::from_fn(|at| self.value.as_bytes().get(at).copied().unwrap_or_default());
+        if feed.drops_duplicates { message.id(id()) } else { message }
+    }
+}
+
+/// Bursts after which a message that still is not acknowledged is given up.
+const MAX_BURSTS: u32 = 500;
 
 async fn new_producer(world: &World, feed: &Feed, random: &mut Seeded) -> Producer {
     loop {
@@ -36,6 +59,8 @@ async fn new_producer(world: &World, feed: &Feed, random: &mut Seeded) -> Produc
         let options = ProducerOptions::new()
             .batch_messages(usize::try_from(random.below(1..6)).unwrap_or(1))
             .max_in_flight(usize::try_from(random.below(1..6)).unwrap_or(1))
+            // Without numbers whatever is lost on its way is of unknown fate.
+            .idempotent(!feed.drops_duplicates || random.one_in(2))
             .delivery_timeout(Duration::from_secs(random.below(5..60)));
         match client.producer(feed.topic, options).await {
             Ok(producer) => return producer,
@@ -47,35 +72,50 @@ async fn new_producer(world: &World, feed: &Feed, random: &mut Seeded) -> Produc
     }
 }
 
-/// Sends `message_count` messages in bursts. Ends when the fate of each is as clear as it will be.
+/// Sends `message_count` messages in bursts. Ends when the fate of each is as clear as it will be: where the topic drops
+/// duplicates, it is acknowledged.
 pub(crate) async fn produce(world: Rc<World>, feed: Rc<Feed>, name: u64, message_count: u64, mut random: Seeded) {
     let mut producer = new_producer(&world, &feed, &mut random).await;
     let mut session = world.session();
-    let mut sent = 0;
-    while sent < message_count {
+    let (mut sent, mut unsure): (u64, Vec<Sending>) = (0, Vec::new());
+    for _ in 0..MAX_BURSTS {
+        if sent == message_count && unsure.is_empty() {
+            break;
+        }
         // Each outcome is written down when it is known, not in the order of sending.
         let mut burst = JoinSet::new();
-        for _ in 0..random.below(1..9).min(message_count - sent) {
-            let partition = u32::try_from(random.below(0..u64::from(PARTITIONS))).unwrap_or(0);
-            let value = format!("p{name}-{sent}");
-            let padding = usize::try_from(random.below(0..2000)).unwrap_or(0);
-            let payload = format!("{value} {:padding$}", "");
-            let number = feed.history.borrow_mut().invoke(session, partition, value);
-            sent += 1;
-            match producer.enqueue(Message::new(payload).partition(partition)).await {
-                Ok(delivery) => {
-                    let (world, feed) = (Rc::clone(&world), Rc::clone(&feed));
-                    burst.spawn_local(async move { note(&world, &feed, number, delivery.await) });
-                }
-                Err(error) if error.maybe_applied() => {}
-                Err(_) => feed.history.borrow_mut().failed(number),
-            }
+        for _ in 0..random.below(1..9) {
+            let sending = if let Some(sending) = unsure.pop() {
+                feed.history.borrow_mut().again(sending.number, world.session());
+                sending
+            } else if sent < message_count {
+                let partition = u32::try_from(random.below(0..u64::from(PARTITIONS))).unwrap_or(0);
+                let value = format!("p{name}-{sent}");
+                sent += 1;
+                let number = feed.history.borrow_mut().invoke(session, partition, value.clone());
+                Sending { number, partition, value }
+            } else {
+                break;
+            };
+            let message = sending.message(&feed, &mut random);
+            let delivery = producer.enqueue(message).await;
+            let (world, feed) = (Rc::clone(&world), Rc::clone(&feed));
+            burst.spawn_local(async move {
+                let outcome = match delivery {
+                    Ok(delivery) => delivery.await,
+                    Err(error) => Err(error),
+                };
+                if note(&world, &feed, sending.number, outcome) { None } else { Some(sending) }
+            });
         }
-        let is_broken = burst.join_all().await.contains(&false);
-        if is_broken {
+        let broken: Vec<Sending> = burst.join_all().await.into_iter().flatten().collect();
+        if !broken.is_empty() {
             let _closed = producer.close(Duration::from_secs(1)).await;
             producer = new_producer(&world, &feed, &mut random).await;
             session = world.session();
+        }
+        if feed.drops_duplicates {
+            unsure.extend(broken);
         }
         tokio::time::sleep(random.millis(0..60)).await;
     }

@@ -33,14 +33,22 @@ pub(crate) const CAPACITY_BYTES: u64 = 256 << 20;
 pub(crate) struct Feed {
     pub(crate) topic: &'static str,
     pub(crate) durability: Durability,
+    /// Whether it drops messages by id; its producers then send whatever they are unsure of again, as other producers.
+    pub(crate) drops_duplicates: bool,
     pub(crate) history: RefCell<History>,
     /// How often a consumer was told that the log had lost what it had read.
     pub(crate) truncated_count: Cell<u64>,
 }
 
 impl Feed {
-    fn new(topic: &'static str, durability: Durability) -> Rc<Self> {
-        Rc::new(Self { topic, durability, history: RefCell::default(), truncated_count: Cell::new(0) })
+    fn new(topic: &'static str, durability: Durability, drops_duplicates: bool) -> Rc<Self> {
+        Rc::new(Self {
+            topic,
+            durability,
+            drops_duplicates,
+            history: RefCell::default(),
+            truncated_count: Cell::new(0),
+        })
     }
 }
 
@@ -63,7 +71,7 @@ pub(crate) struct World {
     pub(crate) random: RefCell<Seeded>,
     pub(crate) trace: Trace,
     pub(crate) net: Net,
-    pub(crate) feeds: [Rc<Feed>; 2],
+    pub(crate) feeds: [Rc<Feed>; 3],
     pub(crate) defects: Defects,
     disk: RefCell<CrashDisk>,
     files: PrivateFiles,
@@ -84,7 +92,11 @@ impl World {
         let world = Self {
             net: Net::new(random.fork(), trace.clone()),
             disk: RefCell::new(CrashDisk::new(random.next(), options)),
-            feeds: [Feed::new("sim/events", Durability::Disk), Feed::new("sim/glimpses", Durability::Memory)],
+            feeds: [
+                Feed::new("sim/events", Durability::Disk, false),
+                Feed::new("sim/payments", Durability::Disk, true),
+                Feed::new("sim/glimpses", Durability::Memory, false),
+            ],
             defects,
             files: PrivateFiles::default(),
             life: RefCell::default(),

@@ -182,6 +182,11 @@ fn admin_call(command: Command) -> Result<Call, Reply> {
                 let age_us = number(&args["segment_age_us"]);
                 done(admin.set_segment_age(&topic, age_us).await?)
             }
+            "topic.set_dedup_messages" => {
+                let messages =
+                    args["dedup_messages"].as_u64().map(|messages| u32::try_from(messages).unwrap_or(u32::MAX));
+                done(admin.set_dedup_messages(&topic, messages).await?)
+            }
             "topic.producer_progress" => {
                 records::sequences(&admin.producer_progress(&text(&args, "name"), &text(&args, "partition")).await?)
             }

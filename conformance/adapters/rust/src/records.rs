@@ -96,6 +96,7 @@ pub(crate) fn topic_description(description: &TopicDescription) -> Value {
         "topic": topic(&description.topic),
         "partitions": description.partitions.iter().map(partition).collect::<Vec<_>>(),
         "segment_age_us": description.segment_age_us.map(wide),
+        "dedup_messages": description.dedup_messages,
     })
 }
 

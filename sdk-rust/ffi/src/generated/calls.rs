@@ -42,6 +42,9 @@ pub(crate) enum Call {
     /// Sets the age of its first message at which a segment of a topic is sealed, in microseconds, from a second to a
     /// day; absent: the server decides.
     SetSegmentAge { topic: String, segment_age_us: Option<u64> },
+    /// Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with: what is there
+    /// already is not appended again, and its receipt says so. Absent: none.
+    SetDedupMessages { topic: String, dedup_messages: Option<u32> },
     /// How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable.
     ProducerProgress { name: String, partition: String },
     /// Topics of a stream, or of all, by name.
@@ -110,6 +113,7 @@ pub(crate) const CALLS: &[&str] = &[
     "purge_topic",
     "delete_messages",
     "set_segment_age",
+    "set_dedup_messages",
     "producer_progress",
     "list_topics",
     "describe_topic",
@@ -144,9 +148,9 @@ pub(crate) fn effect(operation: &str) -> Option<Effect> {
         | "resolve_position" | "list_users" | "describe_user" | "list_tokens" | "describe_access" | "list_roles"
         | "describe_quota" | "status" | "list_groups" | "describe_group" | "group_offsets" => Some(Effect::Read),
         "create_stream" | "delete_stream" | "create_topic" | "alter_topic" | "delete_topic" | "purge_topic"
-        | "delete_messages" | "set_segment_age" | "create_user" | "alter_user" | "delete_user" | "create_token"
-        | "delete_token" | "set_access" | "set_role" | "delete_role" | "set_quota" | "delete_group"
-        | "reset_offsets" => Some(Effect::Change),
+        | "delete_messages" | "set_segment_age" | "set_dedup_messages" | "create_user" | "alter_user"
+        | "delete_user" | "create_token" | "delete_token" | "set_access" | "set_role" | "delete_role" | "set_quota"
+        | "delete_group" | "reset_offsets" => Some(Effect::Change),
         _ => None,
     }
 }
@@ -201,6 +205,10 @@ impl Call {
             "set_segment_age" => {
                 let mut given = Arguments::new(named, &["topic", "segment_age_us"])?;
                 Call::SetSegmentAge { topic: given.require("topic")?, segment_age_us: given.take("segment_age_us")? }
+            }
+            "set_dedup_messages" => {
+                let mut given = Arguments::new(named, &["topic", "dedup_messages"])?;
+                Call::SetDedupMessages { topic: given.require("topic")?, dedup_messages: given.take("dedup_messages")? }
             }
             "producer_progress" => {
                 let mut given = Arguments::new(named, &["name", "partition"])?;
@@ -352,6 +360,9 @@ impl Call {
             Call::DeleteMessages { partition, before } => admin.delete_messages(&partition, before).await?.into_value(),
             Call::SetSegmentAge { topic, segment_age_us } => {
                 admin.set_segment_age(&topic, segment_age_us).await?.into_value()
+            }
+            Call::SetDedupMessages { topic, dedup_messages } => {
+                admin.set_dedup_messages(&topic, dedup_messages).await?.into_value()
             }
             Call::ProducerProgress { name, partition } => {
                 admin.producer_progress(&name, &partition).await?.into_value()

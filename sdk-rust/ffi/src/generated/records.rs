@@ -340,6 +340,7 @@ impl IntoValue for levada::TopicDescription {
             ("topic".into(), self.topic.into_value()),
             ("partitions".into(), self.partitions.into_value()),
             ("segment_age_us".into(), self.segment_age_us.into_value()),
+            ("dedup_messages".into(), self.dedup_messages.into_value()),
         ])
     }
 }

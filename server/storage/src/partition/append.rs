@@ -50,6 +50,15 @@ impl Partition {
         Ok(accepted(&original, durability, false))
     }
 
+    /// Whether [`Partition::append_numbered`] would append the batch, as far as its producer's sequence says; `false` if it is in the log.
+    ///
+    /// # Errors
+    /// As it would.
+    pub fn is_new(&self, batch: &[u8], numbering: Numbering) -> Result<bool, AppendError> {
+        let part = self.check_shape(batch)?;
+        Ok(self.state.borrow().producers.check(&part, numbering)? == Sequence::New)
+    }
+
     fn check_shape(&self, batch: &[u8]) -> Result<ProducerPart, AppendError> {
         // What is stored must be a batch to those who read it, whatever the configuration says.
         let limit_bytes = self.config.borrow().max_batch_bytes.min(MAX_PRODUCED_BYTES);

@@ -787,11 +787,14 @@ public data class BatchReceipt(
     val baseOffset: Long?,
     /** How many. */
     val messageCount: Int,
-    /** When they were appended, in microseconds since the Unix epoch; 0 where the offset is absent. */
+    /** When they were appended, in microseconds since the Unix epoch; 0 where that is not told. */
     val appendTimeUs: Long,
     /** The durability reached. */
     val durability: Durability,
-    /** An earlier attempt had appended them already. */
+    /**
+     * They were there already: an earlier attempt had appended them, or the topic drops messages by id and has their
+     * ids.
+     */
     val duplicate: Boolean,
     /** The server encoded the batch anew, as the topic asks. */
     val serverEncoded: Boolean,
@@ -1116,11 +1119,11 @@ public data class Receipt(
     val partition: Int,
     /** Its offset; absent if an earlier attempt appended it too long ago to tell. */
     val offset: Long?,
-    /** When it was appended, in microseconds since the Unix epoch; 0 where the offset is absent. */
+    /** When it was appended, in microseconds since the Unix epoch; 0 where that is not told. */
     val appendTimeUs: Long,
     /** The durability reached. */
     val durability: Durability,
-    /** An earlier attempt had appended it already. */
+    /** It was there already: an earlier attempt had appended it, or the topic drops messages by id and has its id. */
     val duplicate: Boolean,
     /** The server encoded the batch anew, as the topic asks. */
     val serverEncoded: Boolean,
@@ -1388,6 +1391,8 @@ public data class TopicDescription(
     val partitions: List<PartitionInfo>,
     /** Age of its first message at which a segment is sealed, in microseconds; null: the server decides. */
     val segmentAgeUs: Long?,
+    /** How many of a partition's last messages a new one's id is compared with; null: none. */
+    val dedupMessages: Int?,
 ) {
     /** [segmentAgeUs] as a duration. */
     public val segmentAge: Duration? get() = segmentAgeUs?.let(::micros)
@@ -1398,6 +1403,7 @@ public data class TopicDescription(
                 topic = TopicInfo.of(record.required("topic")),
                 partitions = record.required("partitions").items { PartitionInfo.of(it) },
                 segmentAgeUs = record.optional("segment_age_us")?.let { it.number() },
+                dedupMessages = record.optional("dedup_messages")?.let { it.number().toInt() },
             )
     }
 }
@@ -1678,6 +1684,12 @@ public object ErrorCode {
 
     /** The group has members; they must leave first. */
     public const val GROUP_NOT_EMPTY: Int = 407
+
+    /**
+     * Messages of these indices are in the log already, by their ids; nothing of the batch was appended: send the
+     * others again.
+     */
+    public const val DUPLICATE_MESSAGES: Int = 408
 
     /** The server is busy; try again. */
     public const val OVERLOADED: Int = 500
@@ -1976,6 +1988,29 @@ public class Admin internal constructor(private val caller: Caller) {
     @JvmOverloads
     public fun setSegmentAgeAsync(topic: String, segmentAgeUs: Long? = null): CompletableFuture<Unit> =
         future { setSegmentAge(topic, segmentAgeUs) }
+
+    /**
+     * Sets how many of a partition's last messages, 1 to 100,000, a new one's id is compared with: what is there
+     * already is not appended again, and its receipt says so. Absent: none.
+     */
+    public suspend fun setDedupMessages(topic: String, dedupMessages: Int? = null): Unit =
+        caller.call(
+            "set_dedup_messages",
+            Fields().apply {
+                add("topic", text(topic))
+                dedupMessages?.let { add("dedup_messages", number(it)) }
+            },
+        ) { }
+
+    /** [setDedupMessages], blocking. */
+    @JvmOverloads
+    public fun setDedupMessagesBlocking(topic: String, dedupMessages: Int? = null): Unit =
+        blocking { setDedupMessages(topic, dedupMessages) }
+
+    /** [setDedupMessages] as a future. */
+    @JvmOverloads
+    public fun setDedupMessagesAsync(topic: String, dedupMessages: Int? = null): CompletableFuture<Unit> =
+        future { setDedupMessages(topic, dedupMessages) }
 
     /** How far the caller's named producer has come in `stream/topic:partition`. What it counts is durable. */
     public suspend fun producerProgress(name: String, partition: String): SequencesRead =
