@@ -299,6 +299,10 @@
 /* Identity kept over restarts, of this user's own: it fences whoever had the name before, and knows how far that one
    came. At most 255 bytes. */
 #define LEVADA_OPTION_NAME "name"
+/* Whether each message brings its own sequence, which only grows within a partition and may leave gaps: what is not
+   above the last one appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition,
+   and ends with its first failure. Default false. */
+#define LEVADA_OPTION_EXTERNAL_SEQUENCE "external_sequence"
 /* Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB; more
    than 0. */
 #define LEVADA_OPTION_MAX_BUFFERED_BYTES "max_buffered_bytes"
@@ -436,6 +440,11 @@
  Of levada_message_t: `partition` counts. Otherwise the key decides, or any.
  */
 #define LEVADA_MESSAGE_HAS_PARTITION 2
+
+/*
+ Of levada_message_t: `sequence` counts. A producer with `external_sequence` needs it, others refuse it.
+ */
+#define LEVADA_MESSAGE_HAS_SEQUENCE 4
 
 /*
  An acknowledgement means: the server has it in memory.
@@ -758,6 +767,11 @@ typedef struct levada_message_t {
    Zero.
    */
   uint32_t reserved;
+  /*
+   Its number, for a producer with `external_sequence`: above that of every message before it in its partition, gaps
+   allowed, at most UINT64_MAX - 1; see LEVADA_MESSAGE_HAS_SEQUENCE.
+   */
+  uint64_t sequence;
 } levada_message_t;
 
 /*

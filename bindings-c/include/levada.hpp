@@ -320,6 +320,9 @@ struct Message {
   std::optional<std::chrono::microseconds> timestamp;  // since the Unix epoch
   std::optional<std::array<std::uint8_t, 16>> id;
   std::optional<std::uint32_t> partition;
+  // Its number, for a producer with external_sequence: above that of every message before it in its partition, gaps allowed,
+  // at most UINT64_MAX - 1.
+  std::optional<std::uint64_t> sequence;
 };
 
 // Where a message went, or where messages of one batch went: `message_count` offsets from `offset` on.
@@ -392,6 +395,10 @@ class Lent {
     if (message.partition) {
       message_.flags |= LEVADA_MESSAGE_HAS_PARTITION;
       message_.partition = *message.partition;
+    }
+    if (message.sequence) {
+      message_.flags |= LEVADA_MESSAGE_HAS_SEQUENCE;
+      message_.sequence = *message.sequence;
     }
   }
   const levada_message_t *get() const noexcept { return &message_; }

@@ -1,6 +1,7 @@
 //! Messages on their way out, headers, and receipts.
 
 use std::ffi::c_char;
+use std::mem::offset_of;
 
 use levada_core::{
     BatchReceipt, Header as CoreHeader, HeaderValue, Message as CoreMessage, MessageRef, Receipt as CoreReceipt, Result,
@@ -27,6 +28,8 @@ pub const LEVADA_HEADER_F64: i32 = 6;
 pub const LEVADA_MESSAGE_HAS_TIMESTAMP: u32 = 1;
 /// Of levada_message_t: `partition` counts. Otherwise the key decides, or any.
 pub const LEVADA_MESSAGE_HAS_PARTITION: u32 = 2;
+/// Of levada_message_t: `sequence` counts. A producer with `external_sequence` needs it, others refuse it.
+pub const LEVADA_MESSAGE_HAS_SEQUENCE: u32 = 4;
 
 /// An acknowledgement means: the server has it in memory.
 pub const LEVADA_DURABILITY_MEMORY: i32 = 0;
@@ -150,6 +153,9 @@ pub struct Message {
     pub partition: u32,
     /// Zero.
     pub reserved: u32,
+    /// Its number, for a producer with `external_sequence`: above that of every message before it in its partition, gaps
+    /// allowed, at most UINT64_MAX - 1; see LEVADA_MESSAGE_HAS_SEQUENCE.
+    pub sequence: u64,
 }
 
 // SAFETY: begins with its size; numbers and raw pointers only.
@@ -158,7 +164,9 @@ unsafe impl Sized32 for Message {
     const FIRST_SIZE: usize = 80;
 }
 
-const KNOWN_FLAGS: u32 = LEVADA_MESSAGE_HAS_TIMESTAMP | LEVADA_MESSAGE_HAS_PARTITION;
+const KNOWN_FLAGS: u32 = LEVADA_MESSAGE_HAS_TIMESTAMP | LEVADA_MESSAGE_HAS_PARTITION | LEVADA_MESSAGE_HAS_SEQUENCE;
+/// The least size of a message that has `sequence`.
+const SIZE_WITH_SEQUENCE: usize = offset_of!(Message, sequence) + size_of::<u64>();
 
 /// Lends a message of the caller.
 pub(crate) fn with_message<T>(message: *const Message, use_it: impl FnOnce(MessageRef<'_>) -> Result<T>) -> Result<T> {
@@ -198,6 +206,9 @@ impl Message {
             return Err(usage("flags", format!("{:#x} has flags that do not exist", self.flags)));
         }
         let has = |flag: u32| self.flags & flag != 0;
+        if has(LEVADA_MESSAGE_HAS_SEQUENCE) && (self.struct_size as usize) < SIZE_WITH_SEQUENCE {
+            return Err(usage("struct_size", format!("{} bytes hold no sequence: set it to sizeof", self.struct_size)));
+        }
         Ok(MessageRef {
             payload: bytes(self.payload, self.payload_len, "payload")?,
             key: bytes(self.key, self.key_len, "key")?,
@@ -205,7 +216,7 @@ impl Message {
             timestamp_us: has(LEVADA_MESSAGE_HAS_TIMESTAMP).then_some(self.timestamp_us),
             id: bytes(self.id, if self.id.is_null() { 0 } else { 16 }, "id")?.and_then(|id| id.first_chunk().copied()),
             partition: has(LEVADA_MESSAGE_HAS_PARTITION).then_some(self.partition),
-            ..MessageRef::default()
+            sequence: has(LEVADA_MESSAGE_HAS_SEQUENCE).then_some(self.sequence),
         })
     }
 }
@@ -316,5 +327,5 @@ pub unsafe extern "C" fn levada_receipts_free(receipts: *mut Receipts) {
 }
 
 const _: () = assert!(size_of::<Header>() == Header::FIRST_SIZE);
-const _: () = assert!(size_of::<Message>() == Message::FIRST_SIZE);
+const _: () = assert!(offset_of!(Message, sequence) == Message::FIRST_SIZE);
 const _: () = assert!(size_of::<Receipt>() == Receipt::FIRST_SIZE);

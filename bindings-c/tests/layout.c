@@ -9,7 +9,8 @@ SIZE(levada_slice_t, 16);
 AT(levada_slice_t, data, 0);
 AT(levada_slice_t, len, 8);
 
-SIZE(levada_message_t, 80);
+/* Programs from before `sequence` say 80: what they know stays where it is. */
+SIZE(levada_message_t, 88);
 AT(levada_message_t, struct_size, 0);
 AT(levada_message_t, flags, 4);
 AT(levada_message_t, payload, 8);
@@ -21,6 +22,7 @@ AT(levada_message_t, header_count, 48);
 AT(levada_message_t, timestamp_us, 56);
 AT(levada_message_t, id, 64);
 AT(levada_message_t, partition, 72);
+AT(levada_message_t, sequence, 80);
 
 SIZE(levada_header_t, 72);
 AT(levada_header_t, struct_size, 0);

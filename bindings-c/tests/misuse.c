@@ -36,6 +36,13 @@ static void struct_size(void) {
   levada_receipt_t receipt = {.struct_size = 8};
   message = message_of("x");
   FAILS(LEVADA_E_CLIENT_USAGE, levada_producer_send(producer, &message, 1000, &receipt, &err));
+  /* As a program from before levada_message_t had a sequence says it. */
+  message.struct_size = offsetof(levada_message_t, sequence);
+  MUST(levada_producer_send(producer, &message, LEVADA_TIMEOUT_DEFAULT, NULL, &err));
+  message.flags = LEVADA_MESSAGE_HAS_SEQUENCE;
+  HOLDS(levada_producer_send(producer, &message, 1000, NULL, &err) == LEVADA_E_CLIENT_USAGE);
+  HOLDS(strcmp(levada_error_detail(err, "argument"), "struct_size") == 0);
+  levada_error_free(err);
 }
 
 static void flags(void) {

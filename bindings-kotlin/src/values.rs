@@ -143,6 +143,7 @@ pub(crate) struct NativeMessage {
     timestamp_us: Option<i64>,
     id: Option<Vec<u8>>,
     partition: Option<u32>,
+    sequence: Option<u64>,
 }
 
 impl TryFrom<NativeMessage> for Message {
@@ -157,7 +158,7 @@ impl TryFrom<NativeMessage> for Message {
             timestamp_us: message.timestamp_us,
             id,
             partition: message.partition,
-            ..Message::default()
+            sequence: message.sequence,
         })
     }
 }

@@ -37,7 +37,7 @@ impl fmt::Debug for NativeProducer {
     }
 }
 
-/// A message from `[payload, key, headers, timestampUs, id, partition]`; what is null is absent.
+/// A message from `[payload, key, headers, timestampUs, id, partition, sequence]`; what is null is absent.
 fn message(parts: &Array<'_>) -> napi::Result<Message> {
     let bytes = |index| -> napi::Result<Option<Bytes>> {
         let value = parts.get::<Option<Uint8ArraySlice<'_>>>(index)?.flatten();
@@ -45,6 +45,7 @@ fn message(parts: &Array<'_>) -> napi::Result<Message> {
     };
     let headers = parts.get::<Option<Array<'_>>>(2)?.flatten();
     let timestamp = parts.get::<Option<napi::bindgen_prelude::BigInt>>(3)?.flatten();
+    let sequence = parts.get::<Option<napi::bindgen_prelude::BigInt>>(6)?.flatten();
     let id = bytes(4)?.map(|id| <[u8; 16]>::try_from(id.as_ref()));
     Ok(Message {
         payload: bytes(0)?,
@@ -53,7 +54,7 @@ fn message(parts: &Array<'_>) -> napi::Result<Message> {
         timestamp_us: timestamp.map(|timestamp| timestamp.get_i64().0),
         id: id.transpose().map_err(|_| napi::Error::new(Status::InvalidArg, "an id has 16 bytes"))?,
         partition: parts.get::<Option<u32>>(5)?.flatten(),
-        ..Message::default()
+        sequence: sequence.map(|sequence| sequence.get_u64().1),
     })
 }
 

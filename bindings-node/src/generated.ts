@@ -201,6 +201,12 @@ export interface ProducerOptions {
    */
   name?: string | null | undefined;
   /**
+   * Whether each message brings its own sequence, which only grows within a partition and may leave gaps: what is not
+   * above the last one appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition,
+   * and ends with its first failure. Default false.
+   */
+  externalSequence?: boolean | undefined;
+  /**
    * Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
    * more than 0.
    */

@@ -31,6 +31,11 @@ export interface OutgoingMessage {
   id?: Uint8Array | null | undefined;
   /** Partition it must go to; absent: by key, or any. */
   partition?: number | null | undefined;
+  /**
+   * Its number, for a producer with `externalSequence`: above that of every message before it in its partition, gaps
+   * allowed, at most 2n ** 64n - 2n. Such a producer needs one with each message, and others take none.
+   */
+  sequence?: bigint | null | undefined;
 }
 
 const enum Kind {
@@ -110,15 +115,22 @@ function timestampOf(value: unknown): bigint {
   return value;
 }
 
+function sequenceOf(value: unknown): bigint {
+  if (typeof value !== "bigint" || BigInt.asUintN(64, value) !== value) {
+    throw usage("sequence", "sequence is a bigint from 0n to 2n ** 64n - 2n");
+  }
+  return value;
+}
+
 /** A message for the native module. */
 export function nativeMessage(message: OutgoingMessage | Uint8Array | string): NativeMessage {
   if (isPlain(message)) {
-    return [bytesOf("payload", message), null, null, null, null, null];
+    return [bytesOf("payload", message), null, null, null, null, null, null];
   }
   if (typeof message !== "object" || message === null) {
     throw usage("message", "a message is an object, a Uint8Array or a string");
   }
-  const { payload, key, headers, timestampUs, id, partition } = message;
+  const { payload, key, headers, timestampUs, id, partition, sequence } = message;
   if (id != null && !(id instanceof Uint8Array && id.length === 16)) {
     throw usage("id", "an id is a Uint8Array of 16 bytes");
   }
@@ -129,6 +141,7 @@ export function nativeMessage(message: OutgoingMessage | Uint8Array | string): N
     timestampUs == null ? null : timestampOf(timestampUs),
     id ?? null,
     partition == null ? null : partitionOf(partition),
+    sequence == null ? null : sequenceOf(sequence),
   ];
 }
 

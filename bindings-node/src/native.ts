@@ -28,7 +28,7 @@ export interface NativeClient {
   close(timeoutMs: number, token: number): NativeOperation;
 }
 
-/** payload, key, headers as name, kind and value, timestamp, id, partition. */
+/** payload, key, headers as name, kind and value, timestamp, id, partition, sequence. */
 export type NativeMessage = [
   Uint8Array | null,
   Uint8Array | null,
@@ -36,6 +36,7 @@ export type NativeMessage = [
   bigint | null,
   Uint8Array | null,
   number | null,
+  bigint | null,
 ];
 
 export interface NativeDelivery {

@@ -191,6 +191,20 @@ test("errors have a class, a code, a number and details", async () => {
   await client.close();
 });
 
+test("messages bring their own numbers", async () => {
+  const client = await server.connect();
+  const topic = await newTopic(client);
+  const name = topic.replace("/", "-");
+  const producer = await client.producer(topic, { name, externalSequence: true });
+  for (const sequence of [5, "5", -1n, 2n ** 64n, 2n ** 64n - 1n, undefined]) {
+    const wrong = await failureOf(producer.send({ payload: "x", partition: 0, sequence }));
+    assert.deepEqual([wrong.constructor, wrong.details.argument], [LevadaUsageError, "sequence"], `${sequence}: ${wrong}`);
+  }
+  assert.equal((await producer.send({ payload: "a", partition: 0, sequence: 2n ** 53n + 1n })).offset, 0n);
+  assert.equal((await client.admin.producerProgress(name, `${topic}:0`)).nextSequence, 2n ** 53n + 2n);
+  await client.close();
+});
+
 test("wrong arguments are told and change nothing", async () => {
   const client = await server.connect();
   const topic = await newTopic(client);

@@ -120,6 +120,7 @@ pub(crate) struct Parts<'a, 'py> {
     pub(crate) timestamp_us: &'a Bound<'py, PyAny>,
     pub(crate) id: &'a Bound<'py, PyAny>,
     pub(crate) partition: &'a Bound<'py, PyAny>,
+    pub(crate) sequence: &'a Bound<'py, PyAny>,
 }
 
 impl Parts<'_, '_> {
@@ -131,7 +132,7 @@ impl Parts<'_, '_> {
             timestamp_us: integer::<i64>(self.timestamp_us, "timestamp_us")?,
             id: id(self.id)?,
             partition: integer::<u32>(self.partition, "partition")?,
-            ..Message::default()
+            sequence: integer::<u64>(self.sequence, "sequence")?,
         })
     }
 }
@@ -155,6 +156,7 @@ pub(crate) fn message_of(item: &Bound<'_, PyAny>) -> PyResult<Message> {
         timestamp_us: &part("timestamp_us")?,
         id: &part("id")?,
         partition: &part("partition")?,
+        sequence: &part("sequence")?,
     }
     .message()
 }

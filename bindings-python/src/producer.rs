@@ -34,7 +34,7 @@ impl Producer {
     }
 
     /// Begins to send one message; the outcome is its receipt.
-    #[pyo3(signature = (payload, key, headers, timestamp_us, id, partition, queue, token, /))]
+    #[pyo3(signature = (payload, key, headers, timestamp_us, id, partition, sequence, queue, token, /))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a message cross as they are")]
     fn send(
         &self,
@@ -44,15 +44,16 @@ impl Producer {
         timestamp_us: &Bound<'_, PyAny>,
         id: &Bound<'_, PyAny>,
         partition: &Bound<'_, PyAny>,
+        sequence: &Bound<'_, PyAny>,
         queue: Option<&Bound<'_, Queue>>,
         token: u64,
     ) -> PyResult<Operation> {
-        let message = Parts { payload, key, headers, timestamp_us, id, partition }.message()?;
+        let message = Parts { payload, key, headers, timestamp_us, id, partition, sequence }.message()?;
         Ok(self.inner.send(message, to(queue, token)).into())
     }
 
     /// Copies one message into the open batch. Gives its delivery, or `None` while there is no space.
-    #[pyo3(signature = (payload, key, headers, timestamp_us, id, partition, /))]
+    #[pyo3(signature = (payload, key, headers, timestamp_us, id, partition, sequence, /))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a message cross as they are")]
     fn try_enqueue(
         &self,
@@ -63,8 +64,9 @@ impl Producer {
         timestamp_us: &Bound<'_, PyAny>,
         id: &Bound<'_, PyAny>,
         partition: &Bound<'_, PyAny>,
+        sequence: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Delivery>> {
-        let message = Parts { payload, key, headers, timestamp_us, id, partition }.message()?;
+        let message = Parts { payload, key, headers, timestamp_us, id, partition, sequence }.message()?;
         match self.inner.try_enqueue(levada::AsMessage::as_message(&message)) {
             Ok(delivery) => Ok(Some(delivery.into())),
             Err(error) if error.is(ErrorCode::QueueFull) => Ok(None),
@@ -73,7 +75,7 @@ impl Producer {
     }
 
     /// Begins to copy one message into the open batch, once there is space; the outcome is its delivery.
-    #[pyo3(signature = (payload, key, headers, timestamp_us, id, partition, queue, token, /))]
+    #[pyo3(signature = (payload, key, headers, timestamp_us, id, partition, sequence, queue, token, /))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a message cross as they are")]
     fn enqueue(
         &self,
@@ -83,10 +85,11 @@ impl Producer {
         timestamp_us: &Bound<'_, PyAny>,
         id: &Bound<'_, PyAny>,
         partition: &Bound<'_, PyAny>,
+        sequence: &Bound<'_, PyAny>,
         queue: Option<&Bound<'_, Queue>>,
         token: u64,
     ) -> PyResult<Operation> {
-        let message = Parts { payload, key, headers, timestamp_us, id, partition }.message()?;
+        let message = Parts { payload, key, headers, timestamp_us, id, partition, sequence }.message()?;
         Ok(self.inner.enqueue(message, to(queue, token)).into())
     }
 

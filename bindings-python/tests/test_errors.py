@@ -60,6 +60,10 @@ OPTIONS: list[tuple[str, Callable[[levada.Client, str], Any]]] = [
     ("headers", lambda client, topic: client.producer(topic).send(b"", headers={"n": object()})),  # type: ignore[dict-item]
     ("headers", lambda client, topic: client.producer(topic).send(b"", headers=[("n", 1), ("n", 2)])),
     ("partition", lambda client, topic: client.producer(topic).send(b"", partition=-1)),
+    ("sequence", lambda client, topic: client.producer(topic).send(b"", partition=0, sequence=-1)),
+    ("sequence", lambda client, topic: client.producer(topic).send(b"", partition=0, sequence=2**64)),
+    ("sequence", lambda client, topic: client.producer(topic).send(b"", partition=0, sequence=1)),
+    ("external_sequence", lambda client, topic: client.producer(topic, external_sequence=True)),
     ("timestamp_us", lambda client, topic: client.producer(topic).send(b"", timestamp_us=2**63)),
     ("messages", lambda client, topic: client.producer(topic).send_batch([object()])),  # type: ignore[list-item]
     ("timeout", lambda client, topic: client.consumer(topic).receive(timeout=-1)),

@@ -146,10 +146,11 @@ class Producer:
         timestamp_us: int | None = None,
         id: Data = None,
         partition: int | None = None,
+        sequence: int | None = None,
     ) -> Receipt:
         """Sends one message and waits for its acknowledgement."""
         us = moment_us(timestamp, timestamp_us)
-        return Receipt(*self._native.send(payload, key, headers, us, id, partition, None, 0).wait())
+        return Receipt(*self._native.send(payload, key, headers, us, id, partition, sequence, None, 0).wait())
 
     def enqueue(
         self,
@@ -161,12 +162,13 @@ class Producer:
         timestamp_us: int | None = None,
         id: Data = None,
         partition: int | None = None,
+        sequence: int | None = None,
     ) -> Delivery:
         """Copies one message into the open batch and gives its acknowledgement to come; waits only while the buffer is full."""
         us = moment_us(timestamp, timestamp_us)
-        delivery = self._native.try_enqueue(payload, key, headers, us, id, partition)
+        delivery = self._native.try_enqueue(payload, key, headers, us, id, partition, sequence)
         if delivery is None:
-            delivery = self._native.enqueue(payload, key, headers, us, id, partition, None, 0).wait()
+            delivery = self._native.enqueue(payload, key, headers, us, id, partition, sequence, None, 0).wait()
         return Delivery(delivery)
 
     def send_batch(self, messages: Iterable[Data | OutgoingMessage], /) -> list[BatchReceipt]:

@@ -236,6 +236,12 @@ class ProducerOptions(TypedDict, total=False):
     one came. At most 255 bytes.
     """
 
+    external_sequence: bool
+    """Whether each message brings its own sequence, which only grows within a partition and may leave gaps: what is not
+    above the last one appended is dropped as a duplicate; takes a name, sends one batch at a time for each partition,
+    and ends with its first failure. Default false.
+    """
+
     max_buffered_bytes: int
     """Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
     more than 0.

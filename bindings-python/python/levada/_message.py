@@ -32,6 +32,9 @@ class OutgoingMessage:
     timestamp_us: int | None = None
     id: Data = None
     partition: int | None = None
+    sequence: int | None = None
+    """Its number, for a producer with ``external_sequence``: above that of every message before it in its partition, gaps
+    allowed, at most ``2**64 - 2``. Such a producer needs one with each message, and others take none."""
 
 
 def moment_us(timestamp: datetime | None, timestamp_us: int | None) -> int | None:

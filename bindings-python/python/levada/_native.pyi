@@ -72,6 +72,7 @@ class Producer:
         timestamp_us: int | None,
         id: Data,
         partition: int | None,
+        sequence: int | None,
         queue: Queue | None,
         token: int,
         /,
@@ -84,6 +85,7 @@ class Producer:
         timestamp_us: int | None,
         id: Data,
         partition: int | None,
+        sequence: int | None,
         /,
     ) -> Delivery | None: ...
     def enqueue(
@@ -94,6 +96,7 @@ class Producer:
         timestamp_us: int | None,
         id: Data,
         partition: int | None,
+        sequence: int | None,
         queue: Queue | None,
         token: int,
         /,

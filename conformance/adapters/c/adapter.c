@@ -578,7 +578,7 @@ static bool do_cancel(const json_t *json, const json_t *args) {
 
 static void do_hello(const char *id) {
   static const char *const features[] = {"core",  "admin", "lifecycle", "names",  "users", "access", "produce", "enqueue",    "send_batch", "consume",  "seek", "pause",
-                                         "cancel", "lz4", "zstd",  "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"};
+                                         "cancel", "lz4", "zstd",  "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups", "sequences"};
   writer_t out;
   begin(&out, id, "ok");
   write_open(&out, '{');

@@ -183,7 +183,7 @@ static bool convert_header(levada_header_t *header, const json_t *json, uint64_t
 
 static bool convert_one(levada_message_t *message, const json_t *json, uint64_t step) {
   const json_t *headers = json_get(json, "headers"), *timestamp = json_get(json, "timestamp_us");
-  const json_t *partition = json_get(json, "partition");
+  const json_t *partition = json_get(json, "partition"), *sequence = json_get(json, "sequence");
   uint64_t number;
   size_t id_len;
   if (!convert_bytes(json_get(json, "payload"), step, (uint8_t **)&message->payload, &message->payload_len)) return false;
@@ -198,6 +198,10 @@ static bool convert_one(levada_message_t *message, const json_t *json, uint64_t 
     if (!json_uint(partition, &number) || number > UINT32_MAX) return false;
     message->flags |= LEVADA_MESSAGE_HAS_PARTITION;
     message->partition = (uint32_t)number;
+  }
+  if (!json_is_absent(sequence)) {
+    message->flags |= LEVADA_MESSAGE_HAS_SEQUENCE;
+    if (!json_uint(sequence, &message->sequence)) return false;
   }
   if (json_is_absent(headers) || headers->count == 0) return true;
   levada_header_t *list = calloc(headers->count, sizeof *list);

@@ -229,6 +229,7 @@ class Messages {
     message.key = view(given.key, given.key_len);
     if (given.flags & LEVADA_MESSAGE_HAS_TIMESTAMP) message.timestamp = std::chrono::microseconds(given.timestamp_us);
     if (given.flags & LEVADA_MESSAGE_HAS_PARTITION) message.partition = given.partition;
+    if (given.flags & LEVADA_MESSAGE_HAS_SEQUENCE) message.sequence = given.sequence;
     if (given.id != nullptr) {
       message.id.emplace();
       std::memcpy(message.id->data(), given.id, message.id->size());
@@ -384,7 +385,7 @@ Reply stats(const Command &) {
 Reply hello(const Command &) {
   return [](writer_t *out) {
     static const char *const features[] = {"core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause",
-                                           "cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"};
+                                           "cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups", "sequences"};
     write_open(out, '{');
     write_name(out, "adapter_protocol");
     write_raw(out, "[1]");

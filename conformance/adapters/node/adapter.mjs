@@ -12,7 +12,7 @@ const levada = useRequire ? require(`${packagePath}dist/index.js`) : await impor
 const { version } = require(`${packagePath}package.json`);
 
 const FEATURES = [
-  "core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
+  "core", "admin", "lifecycle", "names", "sequences", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
   "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 ];
 
@@ -99,6 +99,7 @@ function messageIn(message, by = 0) {
     timestampUs: message.timestamp_us == null ? null : BigInt(message.timestamp_us),
     id: bytes(message.id, by),
     partition: message.partition,
+    sequence: message.sequence == null ? null : BigInt(message.sequence),
   };
 }
 

@@ -25,7 +25,7 @@ import levada.aio
 
 FEATURES = [
     *("core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "lz4", "zstd"),
-    *("idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"),
+    *("sequences", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "groups"),
 ]
 M64 = 2**64 - 1
 
@@ -79,7 +79,7 @@ HEADERS_IN: dict[str, Callable[[Any, int], Any]] = {
 
 def parts_in(message: dict[str, Any], raised: int = 0) -> dict[str, Any]:
     headers = [(h["name"], HEADERS_IN[h["type"]](h.get("value"), raised)) for h in message.get("headers") or []]
-    timestamp_us = message.get("timestamp_us")
+    timestamp_us, sequence = message.get("timestamp_us"), message.get("sequence")
     return {
         "payload": bytes_in(message.get("payload"), raised),
         "key": bytes_in(message.get("key"), raised),
@@ -87,6 +87,7 @@ def parts_in(message: dict[str, Any], raised: int = 0) -> dict[str, Any]:
         "timestamp_us": None if timestamp_us is None else int(timestamp_us),
         "id": bytes_in(message.get("id"), raised),
         "partition": message.get("partition"),
+        "sequence": None if sequence is None else int(sequence),
     }
 
 

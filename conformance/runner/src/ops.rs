@@ -93,7 +93,7 @@ pub fn find(name: &str) -> Option<&'static Op> {
 
 /// What a client can do beyond its operations; the other features are those of [`OPS`].
 pub const BEHAVIOURS: &[&str] =
-    &["cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry"];
+    &["cancel", "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry", "sequences"];
 
 /// Whether a case may need that.
 pub fn is_feature(name: &str) -> bool {
@@ -113,6 +113,7 @@ const WIDE: &[&str] = &[
     "retention_bytes",
     "segment_bytes",
     "timestamp_us",
+    "sequence",
     "expires_at_us",
     "max_messages",
     "max_bytes",
@@ -139,7 +140,7 @@ mod tests {
     /// Not operations of a client: only adapters have them.
     const ADAPTERS_OWN: &[&str] = &["stats"];
     /// Not arguments of an operation: they lie within messages, and within what adapters make payloads from.
-    const MESSAGES_OWN: &[&str] = &["index", "seed", "timestamp_us"];
+    const MESSAGES_OWN: &[&str] = &["index", "seed", "timestamp_us", "sequence"];
 
     fn schema() -> Value {
         serde_json::from_str(SCHEMA).unwrap()

@@ -141,8 +141,8 @@ fn message_to_wire(message: &Value) -> Result<Value, String> {
                 let headers = value.as_array().ok_or("headers are a list")?;
                 Value::Array(headers.iter().map(header_to_wire).collect::<Result<_, _>>()?)
             }
-            "timestamp_us" if value.is_number() => value.to_string().into(),
-            "timestamp_us" | "partition" | "count" => value.clone(),
+            "timestamp_us" | "sequence" if value.is_number() => value.to_string().into(),
+            "timestamp_us" | "sequence" | "partition" | "count" => value.clone(),
             other => return Err(format!("a message has no {other:?}")),
         };
         Ok::<_, String>((key.clone(), sent))
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn messages_travel_in_the_forms_of_the_protocol() {
         let given = json!({"message": {
-            "payload": "hi", "key": {"hex": "00ff"}, "timestamp_us": 5, "partition": 1,
+            "payload": "hi", "key": {"hex": "00ff"}, "timestamp_us": 5, "partition": 1, "sequence": u64::MAX,
             "headers": [
                 {"name": "a", "type": "f64", "value": 1.0},
                 {"name": "b", "type": "i64", "value": -5},
@@ -202,6 +202,7 @@ mod tests {
         assert_eq!(sent["message"]["payload"], "aGk=");
         assert_eq!(sent["message"]["key"], "AP8=");
         assert_eq!(sent["message"]["timestamp_us"], "5");
+        assert_eq!(sent["message"]["sequence"], "18446744073709551615");
         assert_eq!(sent["message"]["headers"][0]["value"], "3ff0000000000000");
         assert_eq!(sent["message"]["headers"][1]["value"], "-5");
         assert_eq!(sent["message"]["headers"][2]["value"], "AQ==");

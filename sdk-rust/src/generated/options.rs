@@ -595,7 +595,6 @@ impl fmt::Debug for GroupConsumerOptions {
 #[derive(Clone)]
 pub struct ProducerOptions {
     pub(crate) sink: Option<std::sync::Arc<dyn crate::producer::CompletionSink>>,
-    pub(crate) external_sequence: bool,
     pub(crate) batch_bytes: usize,
     pub(crate) batch_messages: usize,
     pub(crate) linger: Duration,
@@ -606,6 +605,7 @@ pub struct ProducerOptions {
     pub(crate) durability: Durability,
     pub(crate) delivery_timeout: Duration,
     pub(crate) name: Option<String>,
+    pub(crate) external_sequence: bool,
     pub(crate) max_buffered_bytes: usize,
 }
 
@@ -613,7 +613,6 @@ impl Default for ProducerOptions {
     fn default() -> ProducerOptions {
         ProducerOptions {
             sink: Default::default(),
-            external_sequence: Default::default(),
             batch_bytes: 1_048_576,
             batch_messages: 1_000_000,
             linger: Duration::ZERO,
@@ -624,6 +623,7 @@ impl Default for ProducerOptions {
             durability: Durability::Memory,
             delivery_timeout: Duration::from_secs(120),
             name: None,
+            external_sequence: false,
             max_buffered_bytes: 67_108_864,
         }
     }
@@ -697,6 +697,15 @@ impl ProducerOptions {
         self
     }
 
+    /// Whether each message brings its own sequence, which only grows within a partition and may leave gaps: what is
+    /// not above the last one appended is dropped as a duplicate; takes a name, sends one batch at a time for each
+    /// partition, and ends with its first failure. Default false.
+    #[must_use]
+    pub fn external_sequence(mut self, external_sequence: bool) -> ProducerOptions {
+        self.external_sequence = external_sequence;
+        self
+    }
+
     /// Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
     /// more than 0.
     #[must_use]
@@ -724,6 +733,7 @@ impl ProducerOptions {
                 "durability",
                 "delivery_timeout_ms",
                 "name",
+                "external_sequence",
                 "max_buffered_bytes",
             ],
         )?;
@@ -738,6 +748,7 @@ impl ProducerOptions {
         given.set("durability", &mut options.durability)?;
         given.set("delivery_timeout_ms", &mut options.delivery_timeout)?;
         given.set("name", &mut options.name)?;
+        given.set("external_sequence", &mut options.external_sequence)?;
         given.set("max_buffered_bytes", &mut options.max_buffered_bytes)?;
         options.check()?;
         Ok(options)
@@ -780,6 +791,7 @@ impl fmt::Debug for ProducerOptions {
             .field("durability", &self.durability)
             .field("delivery_timeout", &self.delivery_timeout)
             .field("name", &self.name)
+            .field("external_sequence", &self.external_sequence)
             .field("max_buffered_bytes", &self.max_buffered_bytes)
             .finish_non_exhaustive()
     }

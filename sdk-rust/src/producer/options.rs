@@ -44,15 +44,6 @@ impl ProducerOptions {
         self
     }
 
-    /// Whether each message brings its own [`sequence`](crate::Message::sequence), which only grows within a partition:
-    /// what is not above the last one appended is dropped as a duplicate. Takes a name, sends one batch at a time for each
-    /// partition, and ends with its first failure. Default: no.
-    #[must_use]
-    pub fn external_sequence(mut self, external_sequence: bool) -> ProducerOptions {
-        self.external_sequence = external_sequence;
-        self
-    }
-
     pub(crate) fn chosen_compression(&self) -> Compression {
         match self.compression {
             CompressionName::Topic => Compression::Topic,

@@ -214,11 +214,12 @@ class Producer(_Scope):
         timestamp_us: int | None = None,
         id: Data = None,
         partition: int | None = None,
+        sequence: int | None = None,
     ) -> Receipt:
         """Sends one message and waits for its acknowledgement. Cancelled, the message may be sent all the same."""
         us = moment_us(timestamp, timestamp_us)
         fields = await inbox().run(
-            lambda queue, token: self._native.send(payload, key, headers, us, id, partition, queue, token)
+            lambda queue, token: self._native.send(payload, key, headers, us, id, partition, sequence, queue, token)
         )
         return Receipt(*fields)
 
@@ -232,13 +233,14 @@ class Producer(_Scope):
         timestamp_us: int | None = None,
         id: Data = None,
         partition: int | None = None,
+        sequence: int | None = None,
     ) -> Delivery:
         """Copies one message into the open batch and gives its acknowledgement to come; waits only while the buffer is full."""
         us = moment_us(timestamp, timestamp_us)
-        delivery = self._native.try_enqueue(payload, key, headers, us, id, partition)
+        delivery = self._native.try_enqueue(payload, key, headers, us, id, partition, sequence)
         if delivery is None:
             delivery = await inbox().run(
-                lambda queue, token: self._native.enqueue(payload, key, headers, us, id, partition, queue, token)
+                lambda queue, token: self._native.enqueue(payload, key, headers, us, id, partition, sequence, queue, token)
             )
         return Delivery(delivery)
 

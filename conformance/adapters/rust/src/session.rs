@@ -216,7 +216,7 @@ fn hello() -> Value {
         "adapter_protocol": [1], "client": "levada-rust", "client_version": env!("CARGO_PKG_VERSION"), "language": "rust",
         "runtime": "tokio", "api": "", "wire_versions": [1, 2], "pid": std::process::id(),
         "features": [
-            "core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
+            "core", "admin", "lifecycle", "names", "sequences", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel",
             "lz4", "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
         ],
     })

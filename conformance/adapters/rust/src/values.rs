@@ -112,7 +112,7 @@ pub(crate) fn message(value: &Value, more: u64, session: &Session) -> Read<Messa
         timestamp_us: number(&value["timestamp_us"]),
         id,
         partition: number(&value["partition"]),
-        ..Message::default()
+        sequence: number(&value["sequence"]),
     };
     if session.has(Defect::DropHeaders) {
         message.headers.clear();

@@ -542,6 +542,13 @@ public class ProducerOptions {
     public var name: String? = null
 
     /**
+     * Whether each message brings its own sequence, which only grows within a partition and may leave gaps: what is not
+     * above the last one appended is dropped as a duplicate; takes a name, sends one batch at a time for each
+     * partition, and ends with its first failure. Default false.
+     */
+    public var externalSequence: Boolean? = null
+
+    /**
      * Bytes of unacknowledged messages kept; beyond that calls wait, or refuse if they must not wait. Default 64 MiB;
      * more than 0.
      */
@@ -577,6 +584,9 @@ public class ProducerOptions {
     /** Sets [name]. */
     public fun name(value: String?): ProducerOptions = apply { name = value }
 
+    /** Sets [externalSequence]. */
+    public fun externalSequence(value: Boolean?): ProducerOptions = apply { externalSequence = value }
+
     /** Sets [maxBufferedBytes]. */
     public fun maxBufferedBytes(value: Long?): ProducerOptions = apply { maxBufferedBytes = value }
 
@@ -592,6 +602,7 @@ public class ProducerOptions {
             durability?.let { add("durability", text(it.wireName)) }
             deliveryTimeout?.let { add("delivery_timeout_ms", milliseconds(it)) }
             name?.let { add("name", text(it)) }
+            externalSequence?.let { add("external_sequence", truth(it)) }
             maxBufferedBytes?.let { add("max_buffered_bytes", number(it)) }
         }
 }

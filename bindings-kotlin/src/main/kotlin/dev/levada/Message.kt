@@ -4,6 +4,7 @@ import com.sun.jna.Pointer
 import dev.levada.internal.NativeBatch
 import dev.levada.internal.NativeMessage
 import dev.levada.internal.decodeHeaders
+import dev.levada.internal.wrongArgument
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.time.Instant
@@ -35,55 +36,87 @@ public class Header(
 }
 
 /** A message to produce. */
-public class OutgoingMessage @JvmOverloads constructor(
+public class OutgoingMessage private constructor(
     /** What it says; absent differs from empty. */
     public val payload: ByteArray?,
     /** What it is about: messages of one key keep their order. */
-    public val key: ByteArray? = null,
+    public val key: ByteArray?,
     /** Named values, in order; names are unique. */
-    public val headers: List<Header> = emptyList(),
+    public val headers: List<Header>,
     /** When it happened, in microseconds since the Unix epoch; absent: when it is handed over. */
-    public val timestampUs: Long? = null,
+    public val timestampUs: Long?,
     /** An identity of the application's own, 16 bytes. */
-    public val id: ByteArray? = null,
+    public val id: ByteArray?,
     /** Partition it must go to; absent: by key, or any. */
-    public val partition: Int? = null,
+    public val partition: Int?,
+    /**
+     * Its number, for a producer with [ProducerOptions.externalSequence]: above that of every message before it in its
+     * partition, gaps allowed, at most 2^64 - 2. Such a producer needs one with each message, and others take none.
+     */
+    @get:JvmName("getSequence")
+    public val sequence: ULong?,
 ) {
+    /** A message of those parts. */
+    @JvmOverloads
+    public constructor(
+        payload: ByteArray?,
+        key: ByteArray? = null,
+        headers: List<Header> = emptyList(),
+        timestampUs: Long? = null,
+        id: ByteArray? = null,
+        partition: Int? = null,
+    ) : this(payload, key, headers, timestampUs, id, partition, null)
+
     /** A message of that text. */
     public constructor(text: String) : this(text.encodeToByteArray())
 
     /** The same with that key. */
-    public fun key(key: ByteArray?): OutgoingMessage = OutgoingMessage(payload, key, headers, timestampUs, id, partition)
+    public fun key(key: ByteArray?): OutgoingMessage = copy(key = key)
 
     /** The same with that text as its key. */
     public fun key(key: String): OutgoingMessage = key(key.encodeToByteArray())
 
     /** The same with one more header. */
-    public fun header(name: String, value: Any): OutgoingMessage =
-        OutgoingMessage(payload, key, headers + Header(name, value), timestampUs, id, partition)
+    public fun header(name: String, value: Any): OutgoingMessage = copy(headers = headers + Header(name, value))
 
     /** The same with that time, in microseconds since the Unix epoch. */
-    public fun timestampUs(timestampUs: Long): OutgoingMessage =
-        OutgoingMessage(payload, key, headers, timestampUs, id, partition)
+    public fun timestampUs(timestampUs: Long): OutgoingMessage = copy(timestampUs = timestampUs)
 
     /** The same with that time. */
     public fun timestamp(timestamp: Instant): OutgoingMessage = timestampUs(microseconds(timestamp))
 
     /** The same with that id. */
-    public fun id(id: UUID): OutgoingMessage {
-        val bytes = ByteBuffer.allocate(16).putLong(id.mostSignificantBits).putLong(id.leastSignificantBits).array()
-        return OutgoingMessage(payload, key, headers, timestampUs, bytes, partition)
-    }
+    public fun id(id: UUID): OutgoingMessage =
+        copy(id = ByteBuffer.allocate(16).putLong(id.mostSignificantBits).putLong(id.leastSignificantBits).array())
 
     /** The same for that partition. */
-    public fun partition(partition: Int): OutgoingMessage =
-        OutgoingMessage(payload, key, headers, timestampUs, id, partition)
+    public fun partition(partition: Int): OutgoingMessage = copy(partition = partition)
+
+    /** The same with that number, which is not negative; see [OutgoingMessage.sequence]. */
+    public fun sequence(sequence: Long): OutgoingMessage {
+        if (sequence < 0) throw exceptionOf(wrongArgument("sequence", "sequence must not be negative, as $sequence is"))
+        return copy(sequence = sequence.toULong())
+    }
+
+    /** The same with that number; see [OutgoingMessage.sequence]. */
+    public fun sequence(sequence: ULong): OutgoingMessage = copy(sequence = sequence)
+
+    private fun copy(
+        key: ByteArray? = this.key,
+        headers: List<Header> = this.headers,
+        timestampUs: Long? = this.timestampUs,
+        id: ByteArray? = this.id,
+        partition: Int? = this.partition,
+        sequence: ULong? = this.sequence,
+    ): OutgoingMessage = OutgoingMessage(payload, key, headers, timestampUs, id, partition, sequence)
 
     internal val isPlain: Boolean
-        get() = payload != null && key == null && headers.isEmpty() && timestampUs == null && id == null && partition == null
+        get() = payload != null && key == null && headers.isEmpty() && timestampUs == null && id == null && isUnplaced
+
+    private val isUnplaced: Boolean get() = partition == null && sequence == null
 
     internal fun native(): NativeMessage =
-        NativeMessage(payload, key, headers.map { it.native() }, timestampUs, id, partition?.toUInt())
+        NativeMessage(payload, key, headers.map { it.native() }, timestampUs, id, partition?.toUInt(), sequence)
 }
 
 /** A received batch in memory of the JVM, and where in it the parts of each message lie. */

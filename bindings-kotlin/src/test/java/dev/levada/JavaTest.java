@@ -30,6 +30,20 @@ class JavaTest {
     }
 
     @Test
+    void messagesBringTheirOwnNumbers() {
+        try (Client client = Levada.connectBlocking(options())) {
+            String topic = newTopic(client);
+            ProducerOptions numbering = new ProducerOptions().name(topic.replace('/', '-')).externalSequence(true);
+            try (Producer producer = client.producerBlocking(topic, numbering)) {
+                OutgoingMessage message = new OutgoingMessage("seven").sequence(7).partition(0);
+                assertEquals("7", message.getSequence().toString());
+                assertEquals(0L, producer.sendBlocking(message).getOffset());
+            }
+            assertEquals(8L, client.getAdmin().producerProgressBlocking(topic.replace('/', '-'), topic + ":0").getNextSequence());
+        }
+    }
+
+    @Test
     void blockingCallsSendAndReceive() {
         try (Client client = Levada.connectBlocking(options())) {
             String topic = newTopic(client);

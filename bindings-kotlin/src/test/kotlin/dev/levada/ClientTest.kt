@@ -182,6 +182,9 @@ class ClientTest {
         assertEquals("max_in_flight", argument { client.producer(topic) { maxInFlight = 65 } })
         assertEquals("id", argument { client.producer(topic).use { it.send(OutgoingMessage(null, id = ByteArray(3))) } })
         assertEquals("headers", argument { client.producer(topic).use { it.send(OutgoingMessage("x").header("h", Any())) } })
+        assertEquals("sequence", argument { OutgoingMessage("x").sequence(-1L) })
+        val numbered = OutgoingMessage("x").sequence(1L).partition(0)
+        assertEquals("sequence", argument { client.producer(topic).use { it.sendBatch(listOf(numbered)) } })
         failing<UsageException>(ErrorCode.CLIENT_USAGE) { Levada.connect { server = ""; anonymous = true } }
     }
 

@@ -33,7 +33,7 @@ import java.time.Duration
 import java.util.concurrent.ConcurrentHashMap
 
 private val FEATURES = listOf(
-    "core", "admin", "lifecycle", "names", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
+    "core", "admin", "lifecycle", "names", "sequences", "users", "access", "produce", "enqueue", "send_batch", "consume", "seek", "pause", "groups", "cancel", "lz4",
     "zstd", "idempotent", "reconnect", "password", "tls", "discovery", "retry",
 )
 private val CLOSE_TIMEOUT = Duration.ofSeconds(5)

@@ -72,7 +72,7 @@ fun message(node: JsonNode, raised: ULong = 0u): OutgoingMessage =
         node.field("timestamp_us")?.long(),
         node.field("id")?.let { bytes(it, raised) },
         node.field("partition")?.intValue(),
-    )
+    ).let { message -> node.field("sequence")?.let { message.sequence(it.u64()) } ?: message }
 
 fun messages(nodes: JsonNode): List<OutgoingMessage> =
     nodes.flatMap { node -> List(node.field("count")?.long()?.toInt() ?: 1) { message(node, it.toULong()) } }
