@@ -149,6 +149,8 @@ pub(crate) fn message_of(item: &Bound<'_, PyAny>) -> PyResult<Message> {
         item.getattr(name)
             .map_err(|_| usage(item.py(), "messages", "a batch holds bytes-like objects, str, None or OutgoingMessage"))
     };
+    // What was written before messages had a sequence has none.
+    let sequence = item.getattr_opt("sequence")?.unwrap_or_else(|| item.py().None().into_bound(item.py()));
     Parts {
         payload: &part("payload")?,
         key: &part("key")?,
@@ -156,7 +158,7 @@ pub(crate) fn message_of(item: &Bound<'_, PyAny>) -> PyResult<Message> {
         timestamp_us: &part("timestamp_us")?,
         id: &part("id")?,
         partition: &part("partition")?,
-        sequence: &part("sequence")?,
+        sequence: &sequence,
     }
     .message()
 }
