@@ -3,6 +3,7 @@
 mod broker_world;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use broker_world::*;
 use bytes::Bytes;
@@ -118,6 +119,33 @@ fn a_restart_forgets_no_id() {
         let mut client = world.client().await;
         assert_eq!(told(client.produce_batch(topic, 0, plain(&[5, 1, 0])).await).2, "1,0");
         assert_eq!(client.produce_batch(topic, 0, plain(&[5])).await.unwrap().base_offset, 52);
+    });
+}
+
+#[test]
+fn on_a_full_disk_nobody_waits_for_ids() {
+    scenario(async {
+        let (world, _, [mut client]) = World::with_clients().await;
+        let topic = dedup_topic(&world, 100).await;
+        world.disk.set_capacity(16 << 20);
+        let waits = loop {
+            let batch = client.large_batch(1 << 20);
+            if let Err(error) = client.produce_batch(topic, 0, batch).await {
+                break code(&error).to_owned();
+            }
+        };
+        assert_eq!(waits, "APPEND_UNKNOWN", "it was accepted and waits for space");
+        // Another window: the ids are to be read again, up to what waits.
+        world.happen(dedup(topic, Some(200))).await;
+        for ids in [[0], [1]] {
+            let refused =
+                tokio::time::timeout(Duration::from_secs(1), client.produce_batch(topic, 0, plain(&ids))).await;
+            assert_eq!(told(refused.expect("it is answered")).0, "DISK_FULL");
+        }
+        world.disk.set_capacity(1 << 30);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        client.produce_batch(topic, 0, plain(&[0])).await.unwrap();
+        assert_eq!(told(client.produce_batch(topic, 0, plain(&[0])).await).1, "0");
     });
 }
 

@@ -56,7 +56,8 @@ impl Partition {
     /// As it would.
     pub fn is_new(&self, batch: &[u8], numbering: Numbering) -> Result<bool, AppendError> {
         let part = self.check_shape(batch)?;
-        Ok(self.state.borrow().producers.check(&part, numbering)? == Sequence::New)
+        let is_new = self.state.borrow().producers.check(&part, numbering)? == Sequence::New;
+        if is_new && self.log.state.borrow().stalled { Err(AppendError::DiskFull) } else { Ok(is_new) }
     }
 
     fn check_shape(&self, batch: &[u8]) -> Result<ProducerPart, AppendError> {

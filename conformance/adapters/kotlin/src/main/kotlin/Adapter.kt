@@ -221,7 +221,7 @@ private class Adapter {
             "topic.describe" -> record(admin.describeTopic(text("topic"))) as ObjectNode
             "topic.trim" -> record(admin.deleteMessages(text("partition"), position(args, "before"))) as ObjectNode
             "topic.set_segment_age" -> empty { admin.setSegmentAge(text("topic"), args.field("segment_age_us")?.long()) }
-            "topic.set_dedup_messages" -> empty { admin.setDedupMessages(text("topic"), args.field("dedup_messages")?.long()) }
+            "topic.set_dedup_messages" -> empty { admin.setDedupMessages(text("topic"), args.field("dedup_messages")?.long()?.toInt()) }
             "topic.producer_progress" -> record(admin.producerProgress(text("name"), text("partition"))) as ObjectNode
             "position.resolve" -> record(admin.resolvePosition(text("partition"), position(args))) as ObjectNode
             "user.create" -> record(admin.createUser(text("user"), text("password"), role(text("role")), texts("grants").orEmpty())) as ObjectNode
