@@ -40,9 +40,10 @@ static void struct_size(void) {
   message.struct_size = offsetof(levada_message_t, sequence);
   MUST(levada_producer_send(producer, &message, LEVADA_TIMEOUT_DEFAULT, NULL, &err));
   message.flags = LEVADA_MESSAGE_HAS_SEQUENCE;
-  HOLDS(levada_producer_send(producer, &message, 1000, NULL, &err) == LEVADA_E_CLIENT_USAGE);
-  HOLDS(strcmp(levada_error_detail(err, "argument"), "struct_size") == 0);
-  levada_error_free(err);
+  levada_error_t *refused = NULL;
+  HOLDS(levada_producer_send(producer, &message, 1000, NULL, &refused) == LEVADA_E_CLIENT_USAGE);
+  HOLDS(strcmp(levada_error_detail(refused, "argument"), "struct_size") == 0);
+  levada_error_free(refused);
 }
 
 static void flags(void) {
