@@ -856,6 +856,8 @@ export interface TokenInfo {
   readonly createdAtUs: bigint;
   /** When it expires, in microseconds since the Unix epoch; absent: never. */
   readonly expiresAtUs: bigint | null;
+  /** Grants that say what it may do at most, by pattern; absent: all that its user may. */
+  readonly scope: string[] | null;
 }
 
 /** @internal */
@@ -867,6 +869,7 @@ export function tokenInfoOf(native: unknown): TokenInfo {
     user: record.user as string,
     createdAtUs: record.created_at_us as bigint,
     expiresAtUs: record.expires_at_us as bigint | null,
+    scope: record.scope as string[] | null,
   };
 }
 

@@ -138,6 +138,8 @@ pub(crate) struct TokenView {
     pub(crate) created_at: String,
     /// Null is never.
     pub(crate) expires_at: Option<String>,
+    /// Null is all that its user may.
+    pub(crate) scope: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<String>,
 }
@@ -338,6 +340,7 @@ impl From<TokenInfo> for TokenView {
             user: info.user,
             created_at: rfc3339(info.created_at_us),
             expires_at: info.expires_at_us.map(rfc3339),
+            scope: info.scope,
             secret: None,
         }
     }

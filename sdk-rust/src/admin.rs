@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use levada_protocol::messages::{
-    AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup, DeleteMessages, DeleteRole,
-    DeleteStream, DeleteToken, DeleteTopic, DeleteUser, DescribeAccess, DescribeGroup, DescribeQuota, DescribeStream,
-    DescribeTopic, DescribeUser, GroupInfo, GroupPartitionInfo, ListGroups, ListRoles, ListStreams, ListTokens,
-    ListTopics, ListUsers, MemberInfo, MessagesDeleted, OffsetChange, PartitionInfo, Position, PositionResolved,
-    PurgeTopic, Quota, ReadOffsets, ReadSequences, ResetOffsets, ResolvePosition, Role, SequencesRead, ServerStatus,
-    SetAccess, SetQuota, SetRole, Status, StoredOffset, StreamInfo, TokenInfo, TopicChanges, TopicInfo, TopicOptions,
-    UserInfo,
+    AccessGrant, AlterTopic, AlterUser, CreateStream, CreateToken, CreateTopic, CreateUser, DeleteGroup,
+    DeleteMessages, DeleteRole, DeleteStream, DeleteToken, DeleteTopic, DeleteUser, DescribeAccess, DescribeGroup,
+    DescribeQuota, DescribeStream, DescribeTopic, DescribeUser, GroupInfo, GroupPartitionInfo, ListGroups, ListRoles,
+    ListStreams, ListTokens, ListTopics, ListUsers, MemberInfo, MessagesDeleted, OffsetChange, PartitionInfo, Position,
+    PositionResolved, PurgeTopic, Quota, ReadOffsets, ReadSequences, ResetOffsets, ResolvePosition, Role,
+    SequencesRead, ServerStatus, SetAccess, SetQuota, SetRole, Status, StoredOffset, StreamInfo, TokenScope,
+    TopicChanges, TopicInfo, TopicOptions, UserInfo,
 };
 use levada_protocol::names::Address;
 use levada_protocol::{ErrorCode, messages};
@@ -81,6 +81,43 @@ pub enum ResetMode {
 impl From<bool> for ResetMode {
     fn from(dry_run: bool) -> ResetMode {
         if dry_run { ResetMode::DryRun } else { ResetMode::Apply }
+    }
+}
+
+/// A personal access token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// Never reused.
+    pub token_id: u32,
+    /// Unique per user.
+    pub name: String,
+    /// Whose it is.
+    pub user: String,
+    /// When it was created, in microseconds since the Unix epoch.
+    pub created_at_us: i64,
+    /// When it expires, in microseconds since the Unix epoch; `None`: never.
+    pub expires_at_us: Option<i64>,
+    /// Grants that say what it may do at most, by pattern; `None`: all that its user may.
+    pub scope: Option<Vec<String>>,
+}
+
+impl TokenInfo {
+    fn new(token: messages::TokenInfo, scope: Option<&[AccessGrant]>) -> TokenInfo {
+        let messages::TokenInfo { token_id, name, user, created_at_us, expires_at_us } = token;
+        TokenInfo { token_id, name, user, created_at_us, expires_at_us, scope: scope.map(grant_texts) }
+    }
+
+    /// Tokens with their scopes, which a server older than version 2 does not tell.
+    fn list(tokens: Vec<messages::TokenInfo>, scopes: Option<&[TokenScope]>) -> Vec<TokenInfo> {
+        let scope_of = |token_id| {
+            let scope = scopes?.iter().find(|scope| scope.token_id == token_id)?;
+            Some(scope.grants.as_slice())
+        };
+        tokens
+            .into_iter()
+            .map(|token| (scope_of(token.token_id), token))
+            .map(|(scope, token)| TokenInfo::new(token, scope))
+            .collect()
     }
 }
 
@@ -411,7 +448,7 @@ impl Admin {
     /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
     pub async fn describe_user(&self, user: &str) -> Result<UserDescription> {
         let reply = self.read(DescribeUser { user: user.to_owned() }).await?;
-        Ok(UserDescription { user: reply.user, tokens: reply.tokens })
+        Ok(UserDescription { user: reply.user, tokens: TokenInfo::list(reply.tokens, reply.scopes.as_deref()) })
     }
 
     /// Creates a personal access token, for the caller unless a user is named. `scope` is a list of grants, as in
@@ -429,7 +466,7 @@ impl Admin {
         let scope = scope.map(read_grants).transpose()?;
         let call = CreateToken { name: name.to_owned(), user: user.map(str::to_owned), expires_at_us, scope };
         let reply = self.change(call).await?;
-        Ok(NewToken { token: reply.token, secret: reply.secret })
+        Ok(NewToken { token: TokenInfo::new(reply.token, reply.scope.as_deref()), secret: reply.secret })
     }
 
     /// Revokes a token.
@@ -446,7 +483,8 @@ impl Admin {
     /// # Errors
     /// `USER_NOT_FOUND`, `PERMISSION_DENIED`.
     pub async fn list_tokens(&self, user: Option<&str>) -> Result<Vec<TokenInfo>> {
-        Ok(self.read(ListTokens { user: user.map(str::to_owned) }).await?.tokens)
+        let reply = self.read(ListTokens { user: user.map(str::to_owned) }).await?;
+        Ok(TokenInfo::list(reply.tokens, reply.scopes.as_deref()))
     }
 
     /// Replaces what a member may do: its named roles, and grants such as `shop/*:read,write`. A grant is a pattern of
@@ -566,8 +604,14 @@ mod tests {
 
     #[test]
     fn the_secret_of_a_new_token_is_not_debugged() {
-        let token =
-            TokenInfo { token_id: 1, name: "n".into(), user: "u".into(), created_at_us: 0, expires_at_us: None };
+        let token = TokenInfo {
+            token_id: 1,
+            name: "n".into(),
+            user: "u".into(),
+            created_at_us: 0,
+            expires_at_us: None,
+            scope: None,
+        };
         assert!(!format!("{:?}", NewToken { token, secret: "hush".into() }).contains("hush"));
     }
 }

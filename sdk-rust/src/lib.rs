@@ -43,8 +43,8 @@ mod value;
 pub use access::{AccessDescription, QuotaDescription, RoleDescription};
 pub use address::{DEFAULT_PORT, ServerAddress};
 pub use admin::{
-    Admin, DeleteTopics, GroupDescription, NewToken, ResetMode, StreamDescription, TopicDescription, UserDescription,
-    topic_options,
+    Admin, DeleteTopics, GroupDescription, NewToken, ResetMode, StreamDescription, TokenInfo, TopicDescription,
+    UserDescription, topic_options,
 };
 pub use backoff::BackoffOptions;
 pub use client::{Client, ServerInfo};
@@ -63,8 +63,8 @@ pub use levada_protocol::headers::HeaderValueRef;
 pub use levada_protocol::messages::{
     Durability, GroupInfo, GroupPartitionInfo, GroupState, MemberInfo, MessagesDeleted, OffsetChange, PartitionInfo,
     PartitionState, Position, PositionKind, PositionResolved, Quota, ReadOnlyPartition, Role, SequencesRead,
-    ServerStatus, StoredOffset, Strategy, StreamInfo, TokenInfo, TopicChanges, TopicCompression, TopicInfo,
-    TopicOptions, UserInfo,
+    ServerStatus, StoredOffset, Strategy, StreamInfo, TopicChanges, TopicCompression, TopicInfo, TopicOptions,
+    UserInfo,
 };
 pub use levada_protocol::{ErrorClass, ErrorCode};
 pub use message::{AsMessage, Message, MessageRef};

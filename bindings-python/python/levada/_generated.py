@@ -1103,6 +1103,9 @@ class TokenInfo:
     expires_at_us: int | None
     """When it expires, in microseconds since the Unix epoch; None: never."""
 
+    scope: list[str] | None
+    """Grants that say what it may do at most, by pattern; None: all that its user may."""
+
     @property
     def created_at(self) -> datetime:
         """``created_at_us`` as a datetime in UTC."""
@@ -1121,6 +1124,7 @@ class TokenInfo:
             record["user"],
             record["created_at_us"],
             record["expires_at_us"],
+            record["scope"],
         )
 
 

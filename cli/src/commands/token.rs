@@ -84,14 +84,19 @@ fn expires(token: &TokenView) -> &str {
     token.expires_at.as_deref().unwrap_or("never")
 }
 
+fn scope(token: &TokenView) -> String {
+    token.scope.as_ref().map_or_else(|| "all of its user".to_owned(), |scope| scope.join(" "))
+}
+
 pub(crate) fn list(screen: &Screen, tokens: &[TokenView]) -> String {
     if tokens.is_empty() {
         return "No tokens.".to_owned();
     }
-    let rows = tokens
-        .iter()
-        .map(|t| [Value::text(&t.name), Value::text(&t.user), Value::time(expires(t)), Value::time(&t.created_at)]);
-    screen.table(["TOKEN", "USER", "EXPIRES", "CREATED"], rows.collect())
+    let rows = tokens.iter().map(|t| {
+        let (expires, created) = (Value::time(expires(t)), Value::time(&t.created_at));
+        [Value::text(&t.name), Value::text(&t.user), Value::text(scope(t)), expires, created]
+    });
+    screen.table(["TOKEN", "USER", "SCOPE", "EXPIRES", "CREATED"], rows.collect())
 }
 
 fn properties(screen: &Screen, token: &TokenView) -> String {
@@ -99,6 +104,7 @@ fn properties(screen: &Screen, token: &TokenView) -> String {
         ("Token", Value::text(&token.name)),
         ("Id", Value::text(token.token_id)),
         ("User", Value::text(&token.user)),
+        ("Scope", Value::text(scope(token))),
         ("Expires", Value::time(expires(token))),
         ("Created", Value::time(&token.created_at)),
     ])

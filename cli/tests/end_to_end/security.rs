@@ -106,6 +106,13 @@ fn members_do_what_they_are_granted_and_are_told_what_is_missing() {
     server.must(&["token", "create", "scoped", "--scope", "a/b:read", "--write", path]);
     stranger(&server, &["--token-file", path, "topic", "describe", "a/b"]).succeeded(&["the scope"]);
     stranger(&server, &["--token-file", path, "topic", "delete", "a/b"]).failed(4, &["PERMISSION_DENIED"]);
+    let list = server.must(&["token", "list"]);
+    assert!(list.contains("SCOPE") && list.contains("a/b:read") && list.contains("all of its user"), "{list}");
+    let listed = server.json(&["token", "list"]);
+    let scope_of = |name: &str| listed.as_array().and_then(|tokens| tokens.iter().find(|token| token["name"] == name));
+    assert_eq!(scope_of("scoped").expect("it is listed")["scope"], serde_json::json!(["a/b:read"]));
+    assert!(scope_of("root").expect("it is listed")["scope"].is_null());
+    assert!(server.must(&["token", "describe", "scoped"]).contains("a/b:read"));
 
     server.must(&["quota", "set", "bob", "--bytes-in", "10MiB", "--connections", "20"]);
     server.must(&["quota", "set", "bob", "--connections", "0", "--requests", "500"]);

@@ -2040,6 +2040,8 @@ pub struct UserDescribed {
     pub user: UserInfo,
     /// Tokens.
     pub tokens: Vec<TokenInfo>,
+    /// Of those tokens that have one, by token_id.
+    pub scopes: Option<Vec<TokenScope>>,
 }
 
 impl Message for UserDescribed {
@@ -2049,7 +2051,20 @@ impl Message for UserDescribed {
         self.tokens.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { user: Wire::get(reader)?, tokens: Wire::get(reader)? })
+        Ok(Self { user: Wire::get(reader)?, tokens: Wire::get(reader)?, scopes: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(1, self.scopes.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            1 => self.scopes = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.scopes.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Reply for UserDescribed {
@@ -2068,11 +2083,17 @@ pub struct TokenCreated {
     pub token: TokenInfo,
     /// The token's text.
     pub secret: String,
+    /// What it may do at most, by pattern; absent: all its user may.
+    pub scope: Option<Vec<AccessGrant>>,
 }
 
 impl std::fmt::Debug for TokenCreated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenCreated").field("token", &self.token).field("secret", &crate::wire::Redacted).finish()
+        f.debug_struct("TokenCreated")
+            .field("token", &self.token)
+            .field("secret", &crate::wire::Redacted)
+            .field("scope", &self.scope)
+            .finish()
     }
 }
 
@@ -2083,7 +2104,20 @@ impl Message for TokenCreated {
         self.secret.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { token: Wire::get(reader)?, secret: Wire::get(reader)? })
+        Ok(Self { token: Wire::get(reader)?, secret: Wire::get(reader)?, scope: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(1, self.scope.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            1 => self.scope = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.scope.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Reply for TokenCreated {
@@ -2120,6 +2154,8 @@ impl Reply for TokenDeleted {
 pub struct Tokens {
     /// By name.
     pub tokens: Vec<TokenInfo>,
+    /// Of those that have one, by token_id.
+    pub scopes: Option<Vec<TokenScope>>,
 }
 
 impl Message for Tokens {
@@ -2128,7 +2164,20 @@ impl Message for Tokens {
         self.tokens.put(out);
     }
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { tokens: Wire::get(reader)? })
+        Ok(Self { tokens: Wire::get(reader)?, scopes: None })
+    }
+    fn encode_tagged(&self, tags: &mut TagWriter<'_>) {
+        tags.put(1, self.scopes.as_ref());
+    }
+    fn decode_tagged(&mut self, tag: u16, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        match tag {
+            1 => self.scopes = Some(Wire::get(reader)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+    fn since(&self) -> u16 {
+        [Self::KIND.since(), if self.scopes.is_some() { 2 } else { 1 }].into_iter().max().unwrap_or(1)
     }
 }
 impl Reply for Tokens {

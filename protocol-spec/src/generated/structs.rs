@@ -553,6 +553,26 @@ impl Wire for TokenInfo {
 }
 wire_element!(TokenInfo);
 
+/// What a token may do at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenScope {
+    /// Of the token.
+    pub token_id: u32,
+    /// Its scope, by pattern.
+    pub grants: Vec<AccessGrant>,
+}
+
+impl Wire for TokenScope {
+    fn put(&self, out: &mut BytesMut) {
+        self.token_id.put(out);
+        self.grants.put(out);
+    }
+    fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { token_id: Wire::get(reader)?, grants: Wire::get(reader)? })
+    }
+}
+wire_element!(TokenScope);
+
 /// What AlterTopic changes; absent fields stay. A retention of 0 means unlimited from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicChanges {

@@ -162,7 +162,14 @@ fn receipts_tokens_and_status_become_records() {
         server_encoded: true,
     };
     assert_eq!(receipt.into_value().get("offset"), Some(&Value::U64(u64::MAX)));
-    let token = TokenInfo { token_id: 1, name: "n".into(), user: "u".into(), created_at_us: 0, expires_at_us: None };
+    let token = TokenInfo {
+        token_id: 1,
+        name: "n".into(),
+        user: "u".into(),
+        created_at_us: 0,
+        expires_at_us: None,
+        scope: None,
+    };
     let value = NewToken { token, secret: "hush".into() }.into_value();
     assert_eq!(value.get("secret"), Some(&Value::Text("hush".to_owned())));
     assert_eq!(value.get("token").and_then(|token| token.get("name")), Some(&Value::Text("n".to_owned())));

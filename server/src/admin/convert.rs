@@ -1,8 +1,11 @@
 //! Metadata's types and the wire's, by hand: the two evolve at different times.
 
-use levada_protocol::ErrorCode;
-use levada_protocol::messages::{self as wire, StreamInfo, TokenInfo, TopicInfo, UserInfo};
+use std::sync::Arc;
 
+use levada_protocol::ErrorCode;
+use levada_protocol::messages::{self as wire, StreamInfo, TokenInfo, TokenScope, TopicInfo, UserInfo};
+
+use super::grants::grant_infos;
 use crate::config::check_segment_bytes;
 use crate::failure::Failure;
 use crate::metadata::model::{Compression, Role, Stream, Token, Topic, TopicOptions, TopicSupplement, User};
@@ -169,6 +172,14 @@ pub(super) fn token_info(state: &State, token: &Token) -> TokenInfo {
         created_at_us: token.created_at_us,
         expires_at_us: token.expires_at_us,
     }
+}
+
+/// The scopes of those tokens that have one.
+pub(super) fn token_scopes<'a>(state: &State, tokens: impl Iterator<Item = &'a Arc<Token>>) -> Vec<TokenScope> {
+    let scope = |token_id| Some(TokenScope { token_id, grants: grant_infos(state.token_scopes.get(&token_id)?) });
+    let mut scopes: Vec<_> = tokens.filter_map(|token| scope(token.token_id)).collect();
+    scopes.sort_by_key(|scope| scope.token_id);
+    scopes
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u32 {

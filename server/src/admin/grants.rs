@@ -41,7 +41,7 @@ pub(super) fn grants(given: &[AccessGrant]) -> Result<Vec<Grant>, Failure> {
     Ok(by_pattern.into_iter().map(|(pattern, actions)| Grant { pattern, actions }).collect())
 }
 
-fn grant_infos(grants: &[Grant]) -> Vec<AccessGrant> {
+pub(super) fn grant_infos(grants: &[Grant]) -> Vec<AccessGrant> {
     let info =
         |grant: &Grant| AccessGrant { pattern: grant.pattern.as_str().to_owned(), actions: grant.actions.bits() };
     grants.iter().map(info).collect()

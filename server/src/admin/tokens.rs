@@ -6,8 +6,8 @@ use levada_protocol::messages::{CreateToken, DeleteToken, ListTokens, TokenCreat
 use levada_protocol::{ErrorCode, names};
 
 use super::change::Change;
-use super::convert::token_info;
-use super::grants::grants;
+use super::convert::{token_info, token_scopes};
+use super::grants::{grant_infos, grants};
 use super::users::user_not_found;
 use crate::auth::{Principal, TokenSecret};
 use crate::failure::Failure;
@@ -54,7 +54,8 @@ pub(super) fn create(
     events.extend(scope.map(|scope| TokenScoped { token_id, scope }.into()));
     Ok(Change::new(events, move |snapshot| {
         let token = snapshot.token_of(user_id, &request.name).ok_or_else(|| token_not_found(&request.name))?;
-        Ok(TokenCreated { token: token_info(snapshot, token), secret: secret.text() })
+        let scope = snapshot.token_scopes.get(&token_id).map(|scope| grant_infos(scope));
+        Ok(TokenCreated { token: token_info(snapshot, token), secret: secret.text(), scope })
     }))
 }
 
@@ -68,5 +69,5 @@ pub(super) fn list(snapshot: &Snapshot, principal: &Principal, request: &ListTok
     let user_id = owner(snapshot, principal, request.user.as_deref())?.user_id;
     let mut tokens: Vec<_> = snapshot.tokens_of(user_id).map(|token| token_info(snapshot, token)).collect();
     tokens.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Tokens { tokens })
+    Ok(Tokens { tokens, scopes: Some(token_scopes(snapshot, snapshot.tokens_of(user_id))) })
 }

@@ -6,7 +6,7 @@ use levada_protocol::messages::{
 use levada_protocol::{ErrorCode, limits, names};
 
 use super::change::Change;
-use super::convert::{role, token_info, user_info};
+use super::convert::{role, token_info, token_scopes, user_info};
 use super::grants::grants;
 use crate::failure::Failure;
 use crate::metadata::event::{
@@ -92,5 +92,6 @@ pub(super) fn list(snapshot: &Snapshot) -> Users {
 pub(super) fn describe(snapshot: &Snapshot, request: &DescribeUser) -> Result<UserDescribed, Failure> {
     let user = snapshot.user_named(&request.user).ok_or_else(|| user_not_found(&request.user))?;
     let tokens = snapshot.tokens_of(user.user_id).map(|token| token_info(snapshot, token)).collect();
-    Ok(UserDescribed { user: user_info(snapshot, user), tokens })
+    let scopes = Some(token_scopes(snapshot, snapshot.tokens_of(user.user_id)));
+    Ok(UserDescribed { user: user_info(snapshot, user), tokens, scopes })
 }

@@ -80,7 +80,7 @@ pub(crate) fn quota(quota: &QuotaDescription) -> Value {
 pub(crate) fn token(info: &TokenInfo) -> Value {
     json!({
         "token_id": info.token_id, "name": info.name, "user": info.user, "created_at_us": wide(info.created_at_us),
-        "expires_at_us": info.expires_at_us.map(wide),
+        "expires_at_us": info.expires_at_us.map(wide), "scope": info.scope,
     })
 }
 

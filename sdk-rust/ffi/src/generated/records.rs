@@ -330,6 +330,7 @@ impl IntoValue for levada::TokenInfo {
             ("user".into(), self.user.into_value()),
             ("created_at_us".into(), self.created_at_us.into_value()),
             ("expires_at_us".into(), self.expires_at_us.into_value()),
+            ("scope".into(), self.scope.into_value()),
         ])
     }
 }

@@ -1375,6 +1375,8 @@ public data class TokenInfo(
     val createdAtUs: Long,
     /** When it expires, in microseconds since the Unix epoch; null: never. */
     val expiresAtUs: Long?,
+    /** Grants that say what it may do at most, by pattern; null: all that its user may. */
+    val scope: List<String>?,
 ) {
     /** [createdAtUs] as an instant. */
     public val createdAt: Instant get() = instant(createdAtUs)
@@ -1390,6 +1392,7 @@ public data class TokenInfo(
                 user = record.required("user").text(),
                 createdAtUs = record.required("created_at_us").number(),
                 expiresAtUs = record.optional("expires_at_us")?.let { it.number() },
+                scope = record.optional("scope")?.let { it.items { it.text() } },
             )
     }
 }
