@@ -284,7 +284,8 @@ export class Consumer implements AsyncIterable<Message> {
   /**
    * The next change of what a member of a group reads, beginning with what it was assigned first; null when `timeoutMs` has
    * passed. Changes wait until they are asked for; where too many wait, they are told as one step from what was told last.
-   * Given up in the moment of a change, it may lose that one: `assignments` tells what is held.
+   * Given up at any point, it loses nothing: a change that has come by then is its result all the same, and one that comes
+   * later is the next call's.
    */
   async nextChange(options: CallOptions = {}): Promise<AssignmentChange | null> {
     throwIfAborted(options);

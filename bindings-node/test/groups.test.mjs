@@ -196,6 +196,30 @@ test("waiting for a change ends with its time or its signal, loses nothing, and 
   assert.equal(stats().underWay, 0);
 });
 
+test("a change is told exactly once, in whatever moment the wait for it is given up", async () => {
+  const topic = await newTopic(client);
+  for (const heldMs of [0, 0.02, 0.05, 0.1, 0.2, 0.5, 2, 5]) {
+    const consumer = await client.groupConsumer(`given-up-${heldMs}`, topic);
+    let change = null;
+    for (let round = 0; round < 50 && change === null; round++) {
+      const controller = new AbortController();
+      const waiting = consumer.nextChange({ signal: controller.signal });
+      // The event loop is held: the change may land in its queue before the wait is given up, and is found after that.
+      for (const until = performance.now() + heldMs; performance.now() < until; );
+      controller.abort("enough");
+      try {
+        change = await waiting;
+      } catch (error) {
+        assert.ok(error instanceof AbortError, `${error}`);
+      }
+    }
+    change ??= await consumer.nextChange({ timeoutMs: 5000 });
+    assert.equal(change?.kind, "assigned", `held for ${heldMs} ms`);
+    assert.equal(await consumer.nextChange({ timeoutMs: 0 }), null);
+    await consumer.close();
+  }
+});
+
 test("a member of several topics names them", async () => {
   const one = await newTopic(client);
   const two = await newTopic(client);
