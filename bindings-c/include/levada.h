@@ -130,6 +130,8 @@
 #define LEVADA_E_TOO_MANY_MEMBERS 505
 /* The user's quota is used up; try again after the time given. */
 #define LEVADA_E_THROTTLED 506
+/* The user has as many named producers as it may. */
+#define LEVADA_E_TOO_MANY_PRODUCERS 507
 /* The server could not finish in time. */
 #define LEVADA_E_REQUEST_TIMEOUT 600
 /* The server is shutting down. */

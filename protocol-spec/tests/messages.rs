@@ -196,6 +196,7 @@ fn limits_errors_and_classes_are_those_of_their_sources() {
             "max_subscriptions" => limits::MAX_SUBSCRIPTIONS,
             "max_password_bytes" => limits::MAX_PASSWORD_BYTES,
             "max_group_topics" => limits::MAX_GROUP_TOPICS,
+            "max_producer_names" => limits::MAX_PRODUCER_NAMES,
             "max_group_members" => limits::MAX_GROUP_MEMBERS,
             "max_commit_offsets" => limits::MAX_COMMIT_OFFSETS,
             "max_grants" => limits::MAX_GRANTS,

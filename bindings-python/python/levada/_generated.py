@@ -1571,6 +1571,9 @@ class ErrorCode:
     THROTTLED: ClassVar[int] = 506
     """The user's quota is used up; try again after the time given."""
 
+    TOO_MANY_PRODUCERS: ClassVar[int] = 507
+    """The user has as many named producers as it may."""
+
     REQUEST_TIMEOUT: ClassVar[int] = 600
     """The server could not finish in time."""
 
@@ -1700,6 +1703,7 @@ ERROR_NAMES: dict[int, str] = {
     504: "DISK_FULL",
     505: "TOO_MANY_MEMBERS",
     506: "THROTTLED",
+    507: "TOO_MANY_PRODUCERS",
     600: "REQUEST_TIMEOUT",
     601: "SHUTTING_DOWN",
     602: "PARTITION_READ_ONLY",

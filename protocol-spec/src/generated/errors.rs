@@ -102,6 +102,8 @@ pub enum ErrorCode {
     TooManyMembers = 505,
     /// The user's quota is used up; try again after the time given.
     Throttled = 506,
+    /// The user has as many named producers as it may.
+    TooManyProducers = 507,
     /// The server could not finish in time.
     RequestTimeout = 600,
     /// The server is shutting down.
@@ -204,6 +206,7 @@ impl ErrorCode {
         Self::DiskFull,
         Self::TooManyMembers,
         Self::Throttled,
+        Self::TooManyProducers,
         Self::RequestTimeout,
         Self::ShuttingDown,
         Self::PartitionReadOnly,
@@ -276,6 +279,7 @@ impl ErrorCode {
             504 => Self::DiskFull,
             505 => Self::TooManyMembers,
             506 => Self::Throttled,
+            507 => Self::TooManyProducers,
             600 => Self::RequestTimeout,
             601 => Self::ShuttingDown,
             602 => Self::PartitionReadOnly,
@@ -350,6 +354,7 @@ impl ErrorCode {
             Self::DiskFull => "DISK_FULL",
             Self::TooManyMembers => "TOO_MANY_MEMBERS",
             Self::Throttled => "THROTTLED",
+            Self::TooManyProducers => "TOO_MANY_PRODUCERS",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::PartitionReadOnly => "PARTITION_READ_ONLY",
@@ -431,6 +436,7 @@ impl ErrorCode {
             | Self::TooManyConnections
             | Self::TooManyMembers
             | Self::Throttled
+            | Self::TooManyProducers
             | Self::QueueFull => ErrorClass::Quota,
             Self::RequestTimeout | Self::ClientTimeout | Self::DeliveryTimeout => ErrorClass::Timeout,
             Self::ProtocolError | Self::BadFrame => ErrorClass::Protocol,
@@ -477,6 +483,7 @@ impl ErrorCode {
             | Self::DuplicateMessages
             | Self::TooManySubscriptions
             | Self::TooManyMembers
+            | Self::TooManyProducers
             | Self::PartitionReadOnly
             | Self::GroupUnavailable
             | Self::ProtocolError
@@ -558,6 +565,7 @@ impl ErrorCode {
             | Self::DiskFull
             | Self::TooManyMembers
             | Self::Throttled
+            | Self::TooManyProducers
             | Self::ShuttingDown
             | Self::PartitionReadOnly
             | Self::PartitionUnavailable
@@ -635,6 +643,7 @@ impl ErrorCode {
             Self::DiskFull => "the disk is full; reads go on",
             Self::TooManyMembers => "the group has as many members as it may",
             Self::Throttled => "the user's quota is used up; try again after the time given",
+            Self::TooManyProducers => "the user has as many named producers as it may",
             Self::RequestTimeout => "the server could not finish in time",
             Self::ShuttingDown => "the server is shutting down",
             Self::PartitionReadOnly => "the partition takes no appends",
@@ -725,6 +734,7 @@ impl ErrorCode {
             | Self::TooManySubscriptions
             | Self::TooManyConnections
             | Self::TooManyMembers
+            | Self::TooManyProducers
             | Self::QueueFull => &["limit"],
             Self::Throttled => &["quota"],
             Self::PartitionReadOnly | Self::PartitionUnavailable | Self::GroupUnavailable | Self::TlsFailed => {

@@ -35,6 +35,8 @@ pub const MAX_PARTITIONS_PER_TOPIC: usize = 4_096;
 pub const MAX_PASSWORD_BYTES: usize = 1_024;
 /// A larger frame before authentication closes the connection.
 pub const MAX_PREAUTH_FRAME_BYTES: usize = 8_192;
+/// Named producers of one user; a name is kept as long as the user.
+pub const MAX_PRODUCER_NAMES: usize = 10_000;
 /// Unanswered requests of one connection.
 pub const MAX_REQUESTS_IN_FLIGHT: usize = 1_024;
 /// Live subscriptions of one connection.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use levada_protocol::messages::{OpenProducer, ProducerOpened};
-use levada_protocol::{ErrorCode, names};
+use levada_protocol::{ErrorCode, limits, names};
 
 use super::change::Change;
 use crate::failure::Failure;
@@ -27,9 +27,6 @@ pub(super) enum Opening {
     /// Take an id for a producer with a new name, then make both durable.
     Name(String),
 }
-
-/// Names of one user's producers: each is kept for ever.
-const MAX_NAMES_PER_USER: usize = 10_000;
 
 /// An id that was never given out, or how to come by one.
 pub(super) enum Taken {
@@ -73,8 +70,8 @@ fn open_named(
         return Ok(Opening::Raise(raise_named(next_epoch(known, now_us)?)));
     }
     let count = snapshot.named_producers.values().filter(|known| known.user_id == user_id).count();
-    if MAX_NAMES_PER_USER <= count {
-        return Err(Failure::invalid("name", format!("a user has at most {MAX_NAMES_PER_USER} named producers")));
+    if limits::MAX_PRODUCER_NAMES <= count {
+        return Err(Failure::new(ErrorCode::TooManyProducers).with("limit", limits::MAX_PRODUCER_NAMES));
     }
     Ok(Opening::Name(name.to_owned()))
 }
@@ -124,4 +121,36 @@ pub(super) fn open(
     Ok(Opening::Raise(Change::new(vec![event.into()], move |_| {
         Ok(ProducerOpened { producer_id, producer_epoch: epoch })
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::State;
+    use crate::metadata::event::{Event, FormatLevelRaised};
+
+    #[test]
+    fn a_user_has_so_many_names_and_goes_on_with_those() {
+        let most = limits::MAX_PRODUCER_NAMES as u64;
+        let mut events: Vec<Event> = vec![FormatLevelRaised { format_level: LEVEL_2, at_us: 0 }.into()];
+        events.push(ProducerIdBlock { next_producer_id: most + 9 }.into());
+        let named = |producer_id| NamedProducerOpened {
+            producer_id,
+            user_id: 1,
+            name: format!("n{producer_id}"),
+            epoch: 1,
+            at_us: 0,
+        };
+        events.extend((1..=most).map(|producer_id| named(producer_id).into()));
+        let snapshot = Snapshot::new(1, State::default().after(&events).unwrap());
+        let opening = |user_id, name: &str| {
+            let request = OpenProducer { producer_id: 0, producer_epoch: 0, name: Some(name.to_owned()) };
+            open(&snapshot, &request, user_id, &mut (0..0), 0)
+        };
+        let refusal = opening(1, "another").err().unwrap();
+        assert_eq!(refusal.code, ErrorCode::TooManyProducers);
+        assert!(refusal.details.iter().any(|detail| detail.name == "limit" && detail.value == "10000"));
+        assert!(matches!(opening(1, "n7"), Ok(Opening::Raise(_))));
+        assert!(matches!(opening(2, "another"), Ok(Opening::Name(_))));
+    }
 }

@@ -1726,6 +1726,9 @@ public object ErrorCode {
     /** The user's quota is used up; try again after the time given. */
     public const val THROTTLED: Int = 506
 
+    /** The user has as many named producers as it may. */
+    public const val TOO_MANY_PRODUCERS: Int = 507
+
     /** The server could not finish in time. */
     public const val REQUEST_TIMEOUT: Int = 600
 
