@@ -169,9 +169,12 @@ impl Partition {
     /// # Errors
     /// [`MaintainError::DiskFull`] where it would wait for space; else see [`MaintainError`].
     pub async fn flush_through(&self, offset: u64) -> Result<(), MaintainError> {
-        let is_durable = || offset < self.log.state.borrow().durable.offset && !self.log.storage.is_failed();
+        let sequence = self.log.state.borrow().appended.sequence;
+        let is_durable = || {
+            let durable = self.log.state.borrow().durable;
+            (offset < durable.offset || sequence <= durable.sequence) && !self.log.storage.is_failed()
+        };
         if !is_durable() {
-            let sequence = self.log.state.borrow().appended.sequence;
             self.log.request_flush(sequence);
         }
         loop {
