@@ -50,6 +50,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
+        [] | ["help"] => {
+            eprint!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        // Whoever asks what a command does has not asked for it to be done.
+        words if words.contains(&"--help") || words.contains(&"-h") => {
+            eprint!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         ["test", phases @ ..] => test::run(phases),
         ["tidy"] => tidy::run(),
         ["codegen"] => codegen::run(&tree::root(), false),
@@ -68,10 +77,6 @@ fn main() -> ExitCode {
         ["crash", options @ ..] => conformance::crash(options),
         ["overhead"] => overhead::run(),
         ["recovery", options @ ..] => recovery::run(options),
-        [] | ["help" | "--help" | "-h"] => {
-            eprint!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
         _ => {
             eprint!("xtask: unknown command: {}\n\n{USAGE}", words.join(" "));
             return ExitCode::from(2);
