@@ -101,7 +101,8 @@
 #define LEVADA_E_ALREADY_EXISTS 400
 /* The request contradicts the present state. */
 #define LEVADA_E_CONFLICT 401
-/* A batch before this one is missing; resend from `expected`. */
+/* A batch before this one is missing: resend from `expected`; with sequences of the application, part of the batch is
+   in the log. */
 #define LEVADA_E_SEQUENCE_GAP 402
 /* The batch was appended earlier, too long ago to tell its offset. */
 #define LEVADA_E_DUPLICATE_UNKNOWN_OFFSET 403

@@ -785,7 +785,7 @@ export interface StoredOffset {
   readonly partition: number;
   /** Of the next message to be read. */
   readonly offset: bigint;
-  /** Leader epoch of the last message done; 0 where there is none. */
+  /** Leader epoch of the last message done; 0 also where there is none: position stored knows which. */
   readonly epoch: number;
   /** When, in microseconds since the Unix epoch. */
   readonly committedAtUs: bigint;

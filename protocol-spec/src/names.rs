@@ -1,4 +1,4 @@
-//! Names of streams, topics, users and tokens, and addresses made of them.
+//! Names of streams, topics, users, tokens, roles, groups and producers, and addresses made of them.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Golden vectors: `vectors/v1/*.json`, for clients written from `spec.md` alone.
 //!
 //! The files are data, not output: this test reads them and holds the crate to them, in both directions where the encoding
-//! is the only one. They are frozen: clients that others wrote rely on them, and `vectors/v1/SHA256SUMS` says what they are.
+//! is the only one. They are frozen: clients that others wrote rely on them, and `SHA256SUMS` beside them says what they are.
 //! More vectors go into a file of their own, written by a builder like those below with `LEVADA_WRITE_VECTORS=1`, which leaves
 //! alone what is there. Byte strings are hex; a long run of one byte is `{"repeat": "61", "count": 65535}`.
 
@@ -35,18 +35,20 @@ mod vectors {
 
     #[test]
     fn vectors_are_what_they_were_when_a_stranger_passed_them() {
-        let sums = std::fs::read_to_string(folder(1).join("SHA256SUMS")).unwrap();
-        let frozen: Vec<(&str, &str)> = sums.lines().map(|line| line.split_once("  ").unwrap()).collect();
-        let mut there: Vec<String> = std::fs::read_dir(folder(1))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".json"))
-            .collect();
-        there.sort();
-        assert_eq!(there, frozen.iter().map(|(_, name)| (*name).to_owned()).collect::<Vec<_>>());
-        for (sum, name) in frozen {
-            let digest = Sha256::digest(std::fs::read(folder(1).join(name)).unwrap());
-            assert_eq!(hex(&digest), sum, "{name} is frozen: a client that somebody else wrote relies on it");
+        for folder in (1..=u64::from(PROTOCOL_VERSION)).map(folder) {
+            let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+            let frozen: Vec<(&str, &str)> = sums.lines().map(|line| line.split_once("  ").unwrap()).collect();
+            let mut there: Vec<String> = std::fs::read_dir(&folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| name.ends_with(".json"))
+                .collect();
+            there.sort();
+            assert_eq!(there, frozen.iter().map(|(_, name)| (*name).to_owned()).collect::<Vec<_>>());
+            for (sum, name) in frozen {
+                let digest = Sha256::digest(std::fs::read(folder.join(name)).unwrap());
+                assert_eq!(hex(&digest), sum, "{name} is frozen: a client that somebody else wrote relies on it");
+            }
         }
     }
 
@@ -59,8 +61,7 @@ mod vectors {
     fn file_of(version: u64, name: &str, about: &str, build: impl FnOnce() -> Vec<Value>) -> Vec<Value> {
         let path = folder(version).join(name);
         if std::env::var_os("LEVADA_WRITE_VECTORS").is_some() && !path.exists() {
-            let draft = 1 < version;
-            let mut text = format!("{{\n\"about\": {},\n\"draft\": {draft},\n\"vectors\": [\n", json!(about));
+            let mut text = format!("{{\n\"about\": {},\n\"draft\": false,\n\"vectors\": [\n", json!(about));
             let lines: Vec<_> = build().iter().map(Value::to_string).collect();
             text.push_str(&lines.join(",\n"));
             text.push_str("\n]\n}\n");
@@ -113,8 +114,11 @@ mod vectors {
         let schema = Schema::load();
         let mut vectors = Vec::new();
         for name in schema.message_names().into_iter().filter(|name| newest_part(&schema, name) == version) {
-            let sizes = [("least", Size::Least, 0), ("most", Size::Most, 0), ("any", Size::Any, 1)];
-            for (label, size, seed) in sizes {
+            let first = [("least", Size::Least, 0), ("most", Size::Most, 0), ("any", Size::Any, 1)];
+            let first = first.map(|(label, size, seed)| (label.to_owned(), size, seed));
+            // From version 2 on there are more, so that each variant and each absence occurs.
+            let more = (2..8).filter(|_| 1 < version).map(|seed| (format!("any {seed}"), Size::Any, seed));
+            for (label, size, seed) in first.into_iter().chain(more) {
                 let fields = schema.sample(&name, size, &mut Source(seed));
                 let control = hex(&schema.encode(&name, &fields));
                 let vector = json!({

@@ -123,6 +123,26 @@ fn a_restart_forgets_no_id() {
 }
 
 #[test]
+fn who_asks_for_the_disk_hears_of_a_duplicate_when_it_is_there() {
+    scenario(async {
+        let world = World::new().await;
+        let topic = world.topic_with(memory_topic()).await;
+        let mut client = world.client().await;
+        world.happen(dedup(topic, Some(100))).await;
+        // The first of a life goes to the disk at once.
+        client.produce_batch(topic, 0, plain(&[5])).await.unwrap();
+        client.produce_batch(topic, 0, plain(&[0])).await.unwrap();
+        assert_eq!(told(client.produce_batch(topic, 0, plain(&[0])).await).2, "1", "in memory it is there at once");
+        let on_disk = Produce { topic_id: topic, partition: 0, durability: Durability::Disk };
+        let asked = client.machine.request_with_body(&on_disk, vec![plain(&[0])]).unwrap();
+        assert_eq!(told(client.answer::<ProduceAck>(asked).await.map(|(ack, _)| ack)).2, "1");
+        let world = World::on(world.disk.crash_with(Survival::SyncedOnly, 0), WorldOptions::default()).await;
+        assert_eq!(world.topic_with(memory_topic()).await, topic);
+        assert_eq!(all(&mut world.client().await, topic).await, "fa");
+    });
+}
+
+#[test]
 fn on_a_full_disk_nobody_waits_for_ids() {
     scenario(async {
         let (world, _, [mut client]) = World::with_clients().await;

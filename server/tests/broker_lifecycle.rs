@@ -45,6 +45,9 @@ fn a_name_that_was_taken_over_is_fenced_in_every_partition_at_once() {
         let batch = client.batch(&["a", "b"], of_epoch(1, 0));
         client.produce_batch(topic, 0, batch).await.unwrap();
         name(&world, 2).await;
+        let invented = client.batch(&["x"], of_epoch(3, 2));
+        let refused = client.produce_batch(topic, 0, invented).await.unwrap_err();
+        assert_eq!(code(&refused), "FENCED", "an epoch that nobody was given fences nobody");
         // The second partition has never seen the new epoch.
         for partition in [0, 1] {
             let stale = client.batch(&["x"], of_epoch(1, 2 * (1 - u64::from(partition))));

@@ -1013,7 +1013,7 @@ class StoredOffset:
     """Of the next message to be read."""
 
     epoch: int
-    """Leader epoch of the last message done; 0 where there is none."""
+    """Leader epoch of the last message done; 0 also where there is none: position stored knows which."""
 
     committed_at_us: int
     """When, in microseconds since the Unix epoch."""
@@ -1528,7 +1528,9 @@ class ErrorCode:
     """The request contradicts the present state."""
 
     SEQUENCE_GAP: ClassVar[int] = 402
-    """A batch before this one is missing; resend from ``expected``."""
+    """A batch before this one is missing: resend from ``expected``; with sequences of the application, part of the
+    batch is in the log.
+    """
 
     DUPLICATE_UNKNOWN_OFFSET: ClassVar[int] = 403
     """The batch was appended earlier, too long ago to tell its offset."""

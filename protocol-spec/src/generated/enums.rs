@@ -41,7 +41,7 @@ ReadOnly = 1, "read_only";
 Unavailable = 2, "unavailable";
 } }
 
-wire_enum! { /// Where a consumer starts. `value` of Position is the offset, the append time in microseconds (bits of an i64), or the message count; 0 where none is needed.
+wire_enum! { /// Where a consumer starts. `value` of Position is the offset, the append time in microseconds (bits of an i64), or the message count; 0, and ignored, with earliest, latest and stored.
 PositionKind {
 Offset = 0, "offset";
 Timestamp = 1, "timestamp";

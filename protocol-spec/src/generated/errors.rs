@@ -74,7 +74,7 @@ pub enum ErrorCode {
     AlreadyExists = 400,
     /// The request contradicts the present state.
     Conflict = 401,
-    /// A batch before this one is missing; resend from `expected`.
+    /// A batch before this one is missing: resend from `expected`; with sequences of the application, part of the batch is in the log.
     SequenceGap = 402,
     /// The batch was appended earlier, too long ago to tell its offset.
     DuplicateUnknownOffset = 403,
@@ -625,7 +625,9 @@ impl ErrorCode {
             Self::RoleNotFound => "no such named role",
             Self::AlreadyExists => "it exists already",
             Self::Conflict => "the request contradicts the present state",
-            Self::SequenceGap => "a batch before this one is missing; resend from `expected`",
+            Self::SequenceGap => {
+                "a batch before this one is missing: resend from `expected`; with sequences of the application, part of the batch is in the log"
+            }
             Self::DuplicateUnknownOffset => "the batch was appended earlier, too long ago to tell its offset",
             Self::LogTruncated => "the log lost its end since this position was read",
             Self::UnknownProducer => "the partition does not know this producer's earlier batches; take a new epoch",
@@ -727,7 +729,7 @@ impl ErrorCode {
             Self::RoleNotFound => &["role"],
             Self::SequenceGap => &["expected"],
             Self::LogTruncated => &["divergence_offset", "leader_epoch"],
-            Self::OffsetRegression => &["stored_offset"],
+            Self::OffsetRegression => &["topic", "partition", "stored_offset"],
             Self::GroupNotEmpty => &["member_count"],
             Self::DuplicateMessages => &["indices", "offsets"],
             Self::TooManyRequests
@@ -746,7 +748,7 @@ impl ErrorCode {
             Self::UnsupportedFormat => &["name", "offset"],
             Self::Fenced => &["current_epoch"],
             Self::UnknownMember => &["member"],
-            Self::NotAssigned => &["partition", "generation"],
+            Self::NotAssigned => &["topic", "partition", "generation"],
             Self::CorruptBatch => &["first_offset", "next_offset"],
             Self::ConnectFailed => &["address"],
             Self::CredentialsUnreadable => &["path"],

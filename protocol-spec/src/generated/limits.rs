@@ -17,7 +17,7 @@ pub const MAX_CONTROL_BYTES: usize = 1_048_576;
 pub const MAX_GRANTS: usize = 1_024;
 /// Members of a group.
 pub const MAX_GROUP_MEMBERS: usize = 4_096;
-/// Topics and patterns a member of a group reads.
+/// Topics and patterns a member of a group reads, and in one ReadOffsets.
 pub const MAX_GROUP_TOPICS: usize = 256;
 /// All headers of a message, encoded.
 pub const MAX_HEADERS_BYTES: usize = 65_535;
@@ -27,7 +27,7 @@ pub const MAX_IN_FLIGHT: usize = 64;
 pub const MAX_KEY_BYTES: usize = 65_535;
 /// Messages in one batch.
 pub const MAX_MESSAGES_PER_BATCH: usize = 1_000_000;
-/// Names of streams, topics, users and tokens.
+/// Names of streams, topics, users, tokens, named roles, groups, instances of members and producers.
 pub const MAX_NAME_BYTES: usize = 255;
 /// Partitions of a topic.
 pub const MAX_PARTITIONS_PER_TOPIC: usize = 4_096;

@@ -16,7 +16,7 @@ pub struct Hello {
     pub min_version: u16,
     /// Highest.
     pub max_version: u16,
-    /// Feature bits the client knows; none are defined in version 1.
+    /// Feature bits the client knows; none are defined in versions 1 and 2.
     pub features: u64,
     /// Batch formats it can read.
     pub batch_formats: Vec<u8>,
@@ -188,7 +188,7 @@ impl Call for DescribeStream {
     type Reply = StreamDescribed;
 }
 
-/// Creates a topic, and its stream if that is absent. Kind `0x0020`.
+/// Creates a topic, and its stream if that is absent. What TopicOptions lacks, AlterTopic sets afterwards. Kind `0x0020`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTopic {
     /// Stream.
@@ -912,9 +912,9 @@ pub struct Subscribe {
     pub epoch: Option<u32>,
     /// Stored bytes the server may send; may be overdrawn by one batch.
     pub credit_bytes: u64,
-    /// Group whose stored offset position `stored` means.
+    /// Group whose stored offset position `stored` means, and that `member` is one of.
     pub group: Option<String>,
-    /// Member of that group that subscribes: the subscription ends with its assignment.
+    /// Member of that group that subscribes, at any position: the subscription ends with its assignment.
     pub member: Option<String>,
     /// Of its assignment of the partition.
     pub generation: Option<u64>,
@@ -1202,7 +1202,7 @@ impl Call for ReadOffsets {
 pub struct ResetOffsets {
     /// Name.
     pub group: String,
-    /// `stream/topic`, with `*` for any run of characters but `/`.
+    /// At least one: `stream/topic`, with `*` for any run of characters but `/`.
     pub topics: Vec<String>,
     /// Absent: all.
     pub partition: Option<u32>,
@@ -1357,7 +1357,7 @@ impl Message for Credit {
     }
 }
 
-/// Push: the server ended a subscription. The fields are those of Error. Kind `0x4105`.
+/// Push: the server ended a subscription. The fields are those of Error but retry_after_ms, which counts as 0. Kind `0x4105`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionEnded {
     /// Subscription.
@@ -1439,7 +1439,7 @@ impl Message for GroupChanged {
     }
 }
 
-/// Push: the member is none any more. The fields are those of Error. Kind `0x4111`. Since version 2.
+/// Push: the member is none any more. The fields are those of Error but retry_after_ms, which counts as 0. Kind `0x4111`. Since version 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembershipEnded {
     /// Name.

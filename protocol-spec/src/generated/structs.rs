@@ -366,11 +366,11 @@ wire_element!(Position);
 /// What a user may take of the server, all its connections together; absent is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// Bytes a second it may send.
+    /// Bytes of batches a second it may send.
     pub bytes_in: Option<u64>,
-    /// Bytes a second it is sent.
+    /// Bytes of batches a second it is sent.
     pub bytes_out: Option<u64>,
-    /// Requests a second.
+    /// Requests a second, but Ping, Authenticate and Unsubscribe.
     pub requests: Option<u32>,
     /// Connections at a time.
     pub connections: Option<u32>,
@@ -459,7 +459,7 @@ pub struct StoredOffset {
     pub partition: u32,
     /// Of the next message to be read.
     pub offset: u64,
-    /// Leader epoch of the last message done; 0 where there is none.
+    /// Leader epoch of the last message done; 0 also where there is none: position stored knows which.
     pub epoch: u32,
     /// When, in microseconds since the Unix epoch.
     pub committed_at_us: i64,

@@ -384,7 +384,7 @@ impl Membership {
         }
         let is_expelled = error.is(ErrorCode::UnknownMember) && self.phase == Phase::Joined;
         job.settle(Err(error.clone()));
-        if is_expelled { self.on_expelled(&error, state, now_ms) } else { Moves::default() }
+        if is_expelled { self.on_ended(error, state, now_ms) } else { Moves::default() }
     }
 
     fn on_resolved(&mut self, serial: u64, outcome: Result<(ServerFrame, Bytes)>) {

@@ -419,6 +419,23 @@ async fn a_static_member_stays_when_it_closes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_member_that_hears_it_is_none_any_more_does_not_take_its_place_back() {
+    let stage = stage(1);
+    stage.cast(&[0]);
+    let (_client, consumer) = member(&stage, options().instance("lead").auto_commit(false)).await;
+    receive(&consumer, 3).await;
+    stage.refuse_commits(&[ErrorCode::UnknownMember]);
+    assert!(consumer.commit().await.unwrap_err().is(ErrorCode::UnknownMember));
+    tokio::time::sleep(60 * SECOND).await;
+    assert!(consumer.receive().await.unwrap_err().is(ErrorCode::UnknownMember));
+    assert_eq!(
+        stage.state().coordinator.joins.len(),
+        1,
+        "another instance has its name: they would take turns for ever"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_waits_no_longer_than_it_may() {
     let stage = stage(1);
     stage.cast(&[0]);

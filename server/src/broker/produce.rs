@@ -175,6 +175,7 @@ impl Shard {
         let log = slot.log()?;
         let (producer_id, producer_epoch) = (batch.header.producer_id, batch.header.producer_epoch);
         let is_external = batch.header.flags & batch::FLAG_EXTERNAL_SEQUENCE != 0;
+        let ask = batch.ask;
         let Some(content) = batch.content()? else { return Ok(Written::NotYet(batch)) };
         // A named producer that was taken over is fenced everywhere at once, parked batches included.
         let numbering = self.snapshot.borrow().check_named(producer_id, producer_epoch)?;
@@ -183,7 +184,7 @@ impl Shard {
             && !is_external
             && log.is_new(&content.bytes, numbering)?
         {
-            match self.look_up(slot, &log, window, &content.ids) {
+            match self.look_up(slot, &log, window, &content.ids, ask) {
                 Known::None => {}
                 Known::NotYet => return Ok(Written::NotYet(batch)),
                 Known::Some(known) => return Err(duplicates(&known)),
@@ -192,7 +193,7 @@ impl Shard {
         let Content { bytes, is_anew, .. } = content;
         let (bytes, flags) = (bytes.clone(), if *is_anew { PRODUCE_ACK_SERVER_ENCODED } else { 0 });
         let length = bytes.len() as u64;
-        match log.append_numbered(bytes, batch.ask, numbering) {
+        match log.append_numbered(bytes, ask, numbering) {
             Ok(append) => {
                 let OrderedBatch { body, correlation, origin, .. } = batch;
                 note_ids(slot, &append, &body);
@@ -208,20 +209,25 @@ impl Shard {
         }
     }
 
-    /// What the ids of a batch are to a partition whose last `window` messages count. Reads them back from the log if that
-    /// was not done yet.
+    /// What the ids of a batch are to a partition whose last `window` messages count: those that are as safe as the batch
+    /// asks to be. Reads them back from the log if that was not done yet.
     fn look_up(
         self: &Rc<Self>,
         slot: &Rc<PartitionSlot>,
         log: &Rc<Partition>,
         window: u32,
         ids: &[(u32, [u8; 16])],
+        ask: levada_storage::Durability,
     ) -> Known {
         let mut state = slot.ids.borrow_mut();
         match &*state {
             Ids::Known(recent) if recent.window() == window => {
                 let marks = log.watermarks();
-                recent.find(ids, marks.log_start_offset, marks.visible_end_offset)
+                let safe_end = match ask {
+                    levada_storage::Durability::Memory => marks.visible_end_offset,
+                    levada_storage::Durability::Disk => marks.durable_end_offset,
+                };
+                recent.find(ids, marks.log_start_offset, safe_end)
             }
             Ids::Reading => Known::NotYet,
             Ids::Known(_) | Ids::Unread => {

@@ -51,7 +51,7 @@ pub(super) enum Ids {
 pub(super) enum Known {
     /// None of them is known.
     None,
-    /// Some are, of messages that a crash may still take back.
+    /// Some are, of messages that are not as safe yet as is asked for.
     NotYet,
     /// These messages, by index, were appended at these offsets; no offset: earlier in the same batch.
     Some(Vec<(u32, Option<u64>)>),
@@ -85,13 +85,13 @@ impl RecentIds {
         }
     }
 
-    /// Looks a batch's ids up, in a log that is kept from `start` and safe up to `visible_end`.
-    pub(super) fn find(&self, ids: &[(u32, [u8; 16])], start: u64, visible_end: u64) -> Known {
+    /// Looks a batch's ids up, in a log that is kept from `start` and safe up to `safe_end`.
+    pub(super) fn find(&self, ids: &[(u32, [u8; 16])], start: u64, safe_end: u64) -> Known {
         let mut here = BTreeMap::new();
         let mut known = Vec::new();
         for (index, id) in ids {
             match self.offsets.get(id).filter(|offset| start <= **offset) {
-                Some(offset) if visible_end <= *offset => return Known::NotYet,
+                Some(offset) if safe_end <= *offset => return Known::NotYet,
                 Some(offset) => known.push((*index, Some(*offset))),
                 None if here.insert(id, index).is_some() => known.push((*index, None)),
                 None => {}

@@ -697,7 +697,8 @@ fn unknown_member(member: &str) -> Failure {
 
 /// `NOT_ASSIGNED`.
 #[must_use]
-pub fn not_assigned(partition: u32, generation: u64) -> Failure {
+pub fn not_assigned((topic_id, partition): Key, generation: u64) -> Failure {
     let message = format!("partition {partition} is not assigned to this member in generation {generation}");
-    Failure::because(ErrorCode::NotAssigned, message).with("partition", partition).with("generation", generation)
+    let failure = Failure::because(ErrorCode::NotAssigned, message).with("topic", topic_id);
+    failure.with("partition", partition).with("generation", generation)
 }

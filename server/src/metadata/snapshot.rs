@@ -118,14 +118,15 @@ impl Snapshot {
         Err(Failure::because(ErrorCode::Unsupported, message).with("what", what))
     }
 
-    /// How a producer is numbered, and whether a newer epoch of it has taken over, if it has a name.
+    /// How a producer is numbered, and whether the epoch is its newest, if it has a name: every core knows that one before
+    /// anybody is told, so a higher one was given to nobody.
     ///
     /// # Errors
     /// `FENCED`.
     pub fn check_named(&self, producer_id: u64, producer_epoch: u32) -> Result<Numbering, Failure> {
         match self.state.named_producers.get(&producer_id) {
             None => Ok(Numbering::BeginsAnew),
-            Some(named) if named.epoch <= producer_epoch => Ok(Numbering::GoesOn),
+            Some(named) if named.epoch == producer_epoch => Ok(Numbering::GoesOn),
             Some(named) => Err(Failure::new(ErrorCode::Fenced).with("current_epoch", named.epoch)),
         }
     }

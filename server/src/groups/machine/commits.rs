@@ -72,9 +72,9 @@ impl Machine {
                     let holding = self.state.holdings.get(&key);
                     let is_own =
                         |holding: &&Holding| holding.member == *member && holding.generation == offset.generation;
-                    holding.filter(is_own).ok_or_else(|| not_assigned(key.1, offset.generation))?;
+                    holding.filter(is_own).ok_or_else(|| not_assigned(key, offset.generation))?;
                 }
-                None if offset.generation != 0 => return Err(not_assigned(key.1, offset.generation)),
+                None if offset.generation != 0 => return Err(not_assigned(key, offset.generation)),
                 None => check_partition(catalog, key)?,
             }
             if let Some(stored) = self.state.offsets.get(&key)
@@ -86,6 +86,7 @@ impl Machine {
                     offset.offset, key.1, stored.offset
                 );
                 let failure = Failure::because(ErrorCode::OffsetRegression, message);
+                let failure = failure.with("topic", key.0).with("partition", key.1);
                 return Err(failure.with("stored_offset", stored.offset));
             }
         }
@@ -108,7 +109,7 @@ impl Machine {
                 holding.member == member && holding.generation == generation && !holding.releasing
             });
             if !is_live {
-                return Err(not_assigned(key.1, generation));
+                return Err(not_assigned(key, generation));
             }
         }
         Ok(self.state.offsets.get(&key).copied())

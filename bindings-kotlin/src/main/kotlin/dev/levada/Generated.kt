@@ -1301,7 +1301,7 @@ public data class StoredOffset(
     val partition: Int,
     /** Of the next message to be read. */
     val offset: Long,
-    /** Leader epoch of the last message done; 0 where there is none. */
+    /** Leader epoch of the last message done; 0 also where there is none: position stored knows which. */
     val epoch: Int,
     /** When, in microseconds since the Unix epoch. */
     val committedAtUs: Long,
@@ -1681,7 +1681,10 @@ public object ErrorCode {
     /** The request contradicts the present state. */
     public const val CONFLICT: Int = 401
 
-    /** A batch before this one is missing; resend from `expected`. */
+    /**
+     * A batch before this one is missing: resend from `expected`; with sequences of the application, part of the batch
+     * is in the log.
+     */
     public const val SEQUENCE_GAP: Int = 402
 
     /** The batch was appended earlier, too long ago to tell its offset. */
