@@ -1,5 +1,6 @@
-//! Who may ask what of a group: whoever has the action `group` on all its topics; members need `read` too. Commit and
-//! Subscribe name topics, and are looked at with other requests for messages.
+//! Who may ask what of a group: whoever has the action `group` on all its topics; members need `read` too. Nobody brings a
+//! topic of one's own into a group of others: they could not use it any more. Commit and Subscribe name topics, which are
+//! looked at with other requests for messages.
 
 use levada_protocol::messages::{Groups, JoinGroup, Request};
 
@@ -24,12 +25,15 @@ pub(super) fn check(
     }
     match request {
         Request::JoinGroup(JoinGroup { topics, .. }) => {
-            named(access, catalog, topics, "join group", Actions::READ.or(Actions::GROUP))
+            named(access, catalog, topics, "join group", Actions::READ.or(Actions::GROUP))?;
+            of_group(access, catalog, group, "join group")
         }
         Request::ResetOffsets(reset) => {
             of_group(access, catalog, group, "reset offsets")?;
             named(access, catalog, &reset.topics, "reset offsets", Actions::GROUP)
         }
+        // A member was looked at when it joined.
+        Request::Commit(commit) if commit.member.is_none() => of_group(access, catalog, group, "commit"),
         Request::ReadOffsets(_) => of_group(access, catalog, group, "read offsets"),
         Request::DescribeGroup(_) => of_group(access, catalog, group, "describe group"),
         Request::DeleteGroup(_) => of_group(access, catalog, group, "delete group"),

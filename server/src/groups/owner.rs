@@ -504,6 +504,8 @@ fn group_of(request: &Request) -> Option<&str> {
         Request::ResetOffsets(request) => Some(&request.group),
         Request::DescribeGroup(request) => Some(&request.group),
         Request::DeleteGroup(request) => Some(&request.group),
+        Request::JoinGroup(request) => Some(&request.group),
+        Request::Commit(request) => Some(&request.group),
         _ => None,
     }
 }
