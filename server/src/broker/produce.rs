@@ -233,8 +233,11 @@ impl Shard {
             Ids::Known(_) | Ids::Unread => {
                 *state = Ids::Reading;
                 let (encoding, slot, log) = (self.encoding.clone(), Rc::clone(slot), Rc::clone(log));
+                let end = log.watermarks().appended_end_offset;
                 tokio::task::spawn_local(async move {
-                    let read = recent_ids::read(&log, &encoding, window).await;
+                    let read = recent_ids::read(&log, &encoding, window, end).await;
+                    // The topic may have kept duplicates meanwhile, and have more by now.
+                    let read = read.filter(|_| log.watermarks().appended_end_offset == end);
                     *slot.ids.borrow_mut() = read.map_or(Ids::Unread, Ids::Known);
                     slot.room.notify_waiters();
                 });

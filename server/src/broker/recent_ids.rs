@@ -110,9 +110,8 @@ pub(super) fn duplicates(known: &[(u32, Option<u64>)]) -> Failure {
     Failure::new(ErrorCode::DuplicateMessages).with("indices", indices.join(",")).with("offsets", offsets.join(","))
 }
 
-/// Reads the ids of the last `window` messages back. Waits until all that was appended is safe; `None` if the log ends.
-pub(super) async fn read(log: &Partition, encoding: &Encoding, window: u32) -> Option<RecentIds> {
-    let end = log.watermarks().appended_end_offset;
+/// Reads the ids of the last `window` messages before `end` back. Waits until they are safe; `None` if the log ends.
+pub(super) async fn read(log: &Partition, encoding: &Encoding, window: u32, end: u64) -> Option<RecentIds> {
     while log.watermarks().visible_end_offset < end {
         let visible = log.watermarks().visible_end_offset;
         if log.visible_beyond(visible).await == visible {
